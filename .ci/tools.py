@@ -158,13 +158,21 @@ def docs(args):
     nbdev_sidebar.__wrapped__(file_glob=None, file_re=FILE_RE)
     try: proc_nbs(force=True, n_workers=args.workers)
     except Exception: sys.exit(why_not_processed(args.workers))
-    subprocess.run([sys.executable, '-c', 'import sys; from smalldocs.cli import main; sys.exit(main(["render", "_proc"]))'],
-                   cwd=ROOT, check=True)
+    render()
     site = ROOT/settings().doc_path.name
     shutil.rmtree(site, ignore_errors=True)
     shutil.move(ROOT/'_proc'/site.name, site)
     rename_pages(site)
     return report_links(site) or int(bool(lost))
+
+
+def render():
+    "Make pages of the processed notebooks with smalldocs; show its warnings but those on options that are Quarto's alone."
+    code = 'import sys; from smalldocs.cli import main; sys.exit(main(["render", "_proc"]))'
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.PIPE, text=True, encoding='utf-8')
+    for line in run.stderr.splitlines():
+        if not re.search(r'output-file is not read|format.html.grid', line): print(line)
+    if run.returncode: sys.exit(f'smalldocs failed with exit status {run.returncode}')
 
 
 def filter_one(args):
@@ -224,7 +232,7 @@ def quoted_types(tree):
 
 
 def undefined_names():
-    "List the names that a notebook's cells lack when the docs build runs only exported cells and cells with an import."
+    "List what a notebook's cells lack, or should not do, when the docs build runs only exported cells and cells with an import."
     for path in notebooks():
         sources, known = cells_of(path), set(dir(builtins)) | {'display', 'get_ipython', 'show_doc'}
         if not any('#| default_exp' in s for s in sources): continue
@@ -234,6 +242,8 @@ def undefined_names():
             except SyntaxError: continue
             exported = has_flag(source, ('export', 'exporti', 'exports', 'exec_doc'))
             if not exported and not any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(tree)): continue
+            if has_flag(source, settings().tst_flags.split()):
+                yield f'{path.relative_to(ROOT).as_posix()}: the docs build runs this flagged cell, for it holds an import: {source[:60]!r}'
             known |= bound_names(tree)
             lacking = (quoted_types(tree) if exported else loaded_names(tree)) - known
             first = next((l for l in source.splitlines() if l.strip() and not l.startswith(('#|', '@'))), '')

@@ -44,7 +44,8 @@ class SpatialAttention(nn.Module):
                  scale:float=1., # The gate lies in (0, `scale`); 1 is the paper's
                 ):
         super().__init__()
-        if kernel%2 == 0: raise BadInput(f'kernel={kernel}: must be odd, or the gate is one pixel smaller than the features; use {kernel+1}')
+        if kernel%2 == 0:
+            raise BadInput(f'kernel={kernel}: must be odd, or the gate is smaller than the features; use {kernel+1}')
         self.conv = nn.Conv2d(2, 1, kernel, padding=kernel//2, bias=False)
         self.scale = scale
 
@@ -71,7 +72,8 @@ class CBAM(nn.Module):
                  start:str='paper', # 'paper': gates in (0,1); 'identity': gates in (0,2), all exactly 1 at the start
                 ):
         super().__init__()
-        if start not in ('paper', 'identity'): raise BadInput(f"start='{shown(start)}': not a start; use 'paper' or 'identity'")
+        if start not in ('paper', 'identity'):
+            raise BadInput(f"start='{shown(start)}': not a start; use 'paper' or 'identity'")
         scale = 2. if start == 'identity' else 1.
         self.start = start
         self.channel_attention = ChannelAttention(ch, reduction, scale)

@@ -196,7 +196,8 @@ def download_file(url:str, # http or https address
     "Download a file so that it is whole and verified, or not there; go on where an earlier attempt stopped."
     dest = Path(dest)
     if checksum: split_checksum(checksum)
-    if not re.match(r'https?://[^/]', url): raise BadInput(f'{shown(url)}: not an address; use https://... or http://...')
+    if not re.match(r'https?://[^/]', url):
+        raise BadInput(f'{shown(url)}: not an address; use https://... or http://...')
     with _disk(dest):
         if _kept(dest, checksum): return dest
         part, note = (dest.with_name(f'{dest.name}.part{s}') for s in ('', '.json'))
@@ -216,7 +217,8 @@ def _is_empty(folder:Path)->bool: return not folder.exists() or folder.is_dir() 
 
 def _check_new(folder:Path):
     if not _is_empty(folder):
-        raise BadInput(f'{shown(folder)}: is there and not empty; nothing was overwritten; name another folder or move it away')
+        raise BadInput(f'{shown(folder)}: is there and not empty; nothing was overwritten; '
+                       'name another folder or move it away')
 
 @contextlib.contextmanager
 def new_folder(dest:str|Path, # Folder to make; absent or empty
@@ -314,7 +316,8 @@ def _checked(archive:Path, entries, max_bytes:int, max_members:int, max_ratio:fl
         name = '/'.join(p for p in raw.split('/') if p not in ('', '.'))
         total += size
         faults = {f'is {kind}': kind not in ('file', 'folder'), 'has no name': kind == 'file' and not name,
-                  'has a size below zero': size < 0, f'is number {n:,}, and {max_members:,} are allowed': n > max_members,
+                  'has a size below zero': size < 0,
+                  f'is number {n:,}, and {max_members:,} are allowed': n > max_members,
                   f'brings the total to {total:,} bytes, and {max_bytes:,} are allowed': total > max_bytes,
                   f'brings the total to {total:,} bytes, more than {max_ratio:g} times the archive': total > limit}
         why = _bad_name(raw) or next((text for text, bad in faults.items() if bad), '') or _collision(name, kind, seen)
@@ -336,8 +339,8 @@ def _unpack(archive:Path, files:dict, targets:dict, folder:Path, progress:bool):
                     if out: out.write(piece)
                     done += len(piece); bar.update(len(piece))
             if done != size:
-                raise DamagedFile(f'{shown(archive)}: member {shown(name, 80)} has {done:,} bytes and should have {size:,}; '
-                                  'download it again')
+                raise DamagedFile(f'{shown(archive)}: member {shown(name, 80)} has {done:,} bytes '
+                                  f'and should have {size:,}; download it again')
 
 # %% ../nbs/03_download.ipynb #7de3f245
 def extract_archive(archive:str|Path, # A zip or tar (also gz, bz2, xz)
@@ -385,15 +388,18 @@ def resolve_layout(folder:str|Path, # Where somebody has unpacked something
     with _disk(folder):
         for _ in range(3):
             found = [f for f in level if (f/'train').is_dir() and (f/'test').is_dir()]
-            if len(found) > 1: raise DataError(f'{shown(folder)}: holds several data sets ({_some(found)}); name one of them')
+            if len(found) > 1:
+                raise DataError(f'{shown(folder)}: holds several data sets ({_some(found)}); name one of them')
             if found:
-                aside = {p.name for f in (folder, found[0]) for p in f.iterdir() if p.is_dir() and p not in found} - {*SPLITS}
+                others = (p for f in (folder, found[0]) for p in f.iterdir() if p.is_dir() and p not in found)
+                aside = {p.name for p in others} - {*SPLITS}
                 if say and (found[0] != folder or aside):
                     say(f'data set: {shown(found[0])}' + (f'; left aside: {_some(aside)}' if aside else ''))
                 return found[0]
             level = sorted(p for f in level for p in f.iterdir() if p.is_dir() and not is_junk(p.name))
         names = _some(p.name for p in folder.iterdir())
-    raise DataError(f'{shown(folder)}: expected folders train and test (and val), found {names}; name the one that holds them')
+    raise DataError(f'{shown(folder)}: expected folders train and test (and val), found {names}; '
+                    'name the folder that holds them')
 
 # %% ../nbs/03_download.ipynb #2b3e624a
 def split_members(names:list, # File names in an archive
@@ -409,12 +415,14 @@ def split_members(names:list, # File names in an archive
     depth = lambda root: len(root.split('/')) if root else 0
     whole = sorted((r for r, found in roots.items() if {'train', 'test'} <= set(found)), key=depth)
     if not whole:
-        raise DataError(f'archive: no train and test in it, found {_some(n.split("/")[0] for n in names)}; is it the data set?')
+        raise DataError(f'archive: no train and test in it, found {_some(n.split("/")[0] for n in names)}; '
+                        'is it the data set?')
     if len(whole) > 1 and depth(whole[0]) == depth(whole[1]):
         raise DataError(f'archive: holds several data sets ({_some(whole)}); unpack one by hand')
     kept = {n: n[len(whole[0]) + bool(whole[0]):] for found in roots[whole[0]].values() for n in found}
     left = len(names) - len(kept)
-    if say and left: say(f'archive: took {len(kept):,} files of {shown(whole[0]) or "its top"}; left out {left:,} others')
+    if say and left:
+        say(f'archive: took {len(kept):,} files of {shown(whole[0]) or "its top"}; left out {left:,} others')
     return kept
 
 # %% ../nbs/03_download.ipynb #e526d6be
@@ -439,7 +447,7 @@ KAGGLE = 'paultimothymooney/chest-xray-pneumonia'
 KAGGLE_COUNTS = dict(train=5216, val=16, test=624) # images, published
 
 def _json_keys(path:Path)->set:
-    "The keys that have a value in a JSON file; none when it is absent or broken, which Kaggle's client passes over too."
+    "The keys that have a value in a JSON file; none when it is absent or broken, as for Kaggle's client."
     with contextlib.suppress(OSError, BadInput):
         found = read_json(path)
         return {k for k, v in found.items() if v} if isinstance(found, dict) else set()
@@ -504,7 +512,8 @@ def _verify_kaggle(archive:Path, headers:dict, checksum:str|None):
     if size.isdigit() and archive.stat().st_size != int(size):
         found = archive.stat().st_size
         archive.unlink()
-        raise DamagedFile(f'Kaggle: {found:,} bytes came, {int(size):,} were announced; the file was removed; run it again')
+        raise DamagedFile(f'Kaggle: {found:,} bytes came, {int(size):,} were announced; '
+                          'the file was removed; run it again')
     md5 = re.search(r'md5=([A-Za-z0-9+/]{22}==)', headers.get('x-goog-hash', ''))
     verify_file(archive, f'md5:{base64.b64decode(md5[1]).hex()}' if md5 else None, 'Kaggle')
     verify_file(archive, checksum, 'Kaggle')
@@ -516,7 +525,8 @@ def _kaggle_fault(e, dest:Path)->CxrError:
     steps, place = kaggle_credentials_steps(dest), kaggle_credentials()
     code = getattr(getattr(e, 'response', None), 'status_code', None)
     full = isinstance(e, OSError) and e.errno and not isinstance(e, requests.RequestException)
-    if full: return Unavailable(f'{shown(e.filename or dest)}: {e.strerror}; what came is kept; free some space, run it again')
+    if full:
+        return Unavailable(f'{shown(e.filename or dest)}: {e.strerror}; what came is kept; free some space, run it again')
     if isinstance(e, ImportError): return Unavailable('Kaggle: the kaggle package is missing; pip install kaggle')
     if isinstance(e, (SystemExit, NameError)): # it calls exit(), which a notebook does not have
         why = f'signing in failed with what is in {place}' if place else 'no credentials were found'
@@ -594,7 +604,8 @@ def _medmnist_split(arrays, split:str, npz:Path)->tuple:
         raise DataError(f'{shown(npz)}: no {missing[0]} in it, found {_some(arrays)}; is it PneumoniaMNIST?')
     x, y = (arrays[k] for k in keys)
     if x.ndim != 3 or x.dtype != 'uint8' or min(x.shape) < 1:
-        raise DataError(f'{shown(npz)}: {keys[0]} is {x.dtype} {x.shape}, expected uint8 (n,h,w); is it PneumoniaMNIST?')
+        raise DataError(f'{shown(npz)}: {keys[0]} is {x.dtype} {x.shape}, expected uint8 (n,h,w); '
+                        'is it PneumoniaMNIST?')
     if y.size != len(x) or y.dtype.kind not in 'iu' or not ((y == 0) | (y == 1)).all():
         raise DataError(f'{shown(npz)}: {keys[1]} is {y.dtype} {y.shape}, expected 0 or 1 for each of {len(x)} images; '
                         'is it PneumoniaMNIST?')

@@ -95,7 +95,7 @@ def _anatomy(rng):
     r = lambda low, high, *n: rng.uniform(low, high, n or None)
     return SimpleNamespace(wide=r(.64,.75), top=r(-.88,-.8), round=r(2.1,2.7), fat=r(.06,.14), flare=r(.3,.7), shoulder=r(-.62,-.48),
         domes=(lambda d: (d, d + r(.0,.08)))(r(.4,.54)), dome=r(.07,.13), bend=r(-.03,.03), spine=r(.075,.1), disc=r(.1,.125),
-        heart=r(.9,1.15), heart_x=r(.1,.17), heart_y=r(.14,.24), heart_turn=r(.5,.9), upper=r(.1,.17), knob=r(.02,.07),
+        heart=r(.85,1.06), heart_x=r(.1,.17), heart_y=r(.14,.24), heart_turn=r(.5,.9), upper=r(.1,.17), knob=r(.02,.07),
         gap=r(.125,.155), first=r(0,1), arch=r(.05,.1), slope=r(.12,.24), front=r(.1,.2), bone=r(.7,1.3), jitter=r(.75,1.25,64),
         clavicle=r(-.74,-.62), rise=r(.0,.14), vessels=r(.6,1.3), phase=r(0,2*np.pi,4).tolist(), carina=r(-.36,-.24), bubble=r(0,1),
         tissue=r(.4,.5), air=r(.29,.36), arm=r(-.5,.7), chin=r(-1.15,-.98))
@@ -204,9 +204,9 @@ def _draw_normal(seed, pose, size):
 # %% ../nbs/01_phantom.ipynb #9425db08
 def _focal(rng, a, view, f, lungs):
     "Draw the outline of one lobar consolidation: 0 outside, up to 1 inside (as bacterial pneumonia)."
-    left, zone = rng.random() < .45, rng.choice(3, p=[.28, .27, .45])
-    v = (-.42, -.08, .24)[zone] + rng.uniform(-.08, .08)
-    p = float(_cage(a, v))*((.66, .68, .78)[zone] if left else rng.uniform(.45, .7))
+    left, zone = rng.random() < .4, rng.choice(3, p=[.28, .3, .42])
+    v = (-.36, -.06, .2)[zone] + rng.uniform(-.08, .08)
+    p = float(_cage(a, v))*((.66, .7, .8)[zone] if left else rng.uniform(.45, .7))
     x, y = f.u - (p if left else -p), f.v - v
     turn, size = rng.uniform(0, np.pi), rng.uniform(.27, .42)
     long, c, s = rng.uniform(1., 1.35), math.cos(turn), math.sin(turn)
@@ -215,7 +215,7 @@ def _focal(rng, a, view, f, lungs):
     wave = 1 + sum(h*np.cos(n*angle + t) for n,h,t in zip((2,3,5), rng.normal(0, .07, 3).tolist(), rng.uniform(0, 6.3, 3).tolist()))
     blob = _edge(wave - np.sqrt(x*x + y*y), rng.uniform(.4, .7))
     cut, flat = rng.uniform(-.08, .08), rng.random() < .4 # a fissure makes one border straight and sharp
-    if flat: blob = blob*_edge((f.v - v - cut - .12*f.p)*(1 if zone == 2 else -1) + .12, .05)
+    if flat: blob = blob*_edge((f.v - v - cut - .12*f.p)*(1 if zone == 2 else -1) + .2, .05)
     return blob*((f.u > 0) == left)*lungs
 
 # %% ../nbs/01_phantom.ipynb #a7bd37e8

@@ -58,7 +58,7 @@ class ResNet18(nn.Module):
     "An 18-layer residual network (He et al. 2015, table 1) with optional CBAM."
     def __init__(self,
                  n_classes:int=2, # Logits
-                 attention:str|None=None, # None, 'stage' (CBAM after each stage) or 'block' (in each block before the addition)
+                 attention:str|None=None, # None, 'stage' (CBAM after each) or 'block' (in each, before the addition)
                  start:str='identity', # Start of the attention, see `CBAM`
                  drop_rate:float=0., # Dropout before the last layer, in [0,1)
                 ):

@@ -224,9 +224,10 @@ def loaded_names(tree):
 
 
 def quoted_types(tree):
-    "Return the names in annotations that are written as text, which show_doc evaluates."
-    notes = [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
-    notes += [n.annotation for n in ast.walk(tree) if isinstance(n, (ast.arg, ast.AnnAssign))]
+    "Return the names in annotations of public functions and methods that are written as text, which show_doc evaluates."
+    public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith('_')]
+    functions = [f for n in public for f in (n.body if isinstance(n, ast.ClassDef) else [n]) if isinstance(f, ast.FunctionDef)]
+    notes = [f.returns for f in functions] + [n.annotation for f in functions for n in ast.walk(f.args) if isinstance(n, ast.arg)]
     texts = [n.value for n in notes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return set().union(*(loaded_names(ast.parse(t, mode='eval')) for t in texts))
 
@@ -247,7 +248,8 @@ def undefined_names():
             known |= bound_names(tree)
             lacking = (quoted_types(tree) if exported else loaded_names(tree)) - known
             first = next((l for l in source.splitlines() if l.strip() and not l.startswith(('#|', '@'))), '')
-            if lacking: yield f'{path.relative_to(ROOT).as_posix()}: the docs build does not know {", ".join(sorted(lacking))} in: {first[:60]}'
+            names = ', '.join(sorted(lacking))
+            if lacking: yield f'{path.relative_to(ROOT).as_posix()}: the docs build does not know {names} in: {first[:60]}'
 
 
 def lint(args):

@@ -16,7 +16,7 @@ from .core import BadInput, DataError, atomic_path, new_results_folder, shown
 @contextlib.contextmanager
 def left_as_found(model:'nn.Module', # Any model, in any mode
                  ):
-    "Evaluate `model` with every parameter frozen; at the end its modes, `requires_grad` flags and gradients are what they were."
+    "Evaluate `model` with every parameter frozen; then put back modes, `requires_grad` and gradients."
     modes = [(m, m.training) for m in model.modules()]
     params = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     try:
@@ -33,22 +33,22 @@ METHODS = {'gradcam': 'GradCAM',              # mean gradient a channel (Selvara
            'xgradcam': 'XGradCAM',            # gradients weighted by activation (Fu et al. 2020)
            'hirescam': 'HiResCAM',            # gradient times activation at every place (Draelos and Carin 2020)
            'layercam': 'LayerCAM',            # the same with positive gradients (Jiang et al. 2021)
-           'eigencam': 'EigenCAM',            # first principal component of the activations, no class (Muhammad and Yeasin 2020)
-           'eigengradcam': 'EigenGradCAM'}    # first principal component of gradient times activation
+           'eigencam': 'EigenCAM',            # main component of the activations, no class (Muhammad and Yeasin 2020)
+           'eigengradcam': 'EigenGradCAM'}    # main component of gradient times activation
 
 # %% ../nbs/11_gradcam.ipynb #ee24ae7a
 def _raw_class(method:str)->type:
-    "The library's class for `method`, made to return maps on the grid of the layer, not scaled, and to check what its hooks saw."
+    "The library's class for `method`, made to check what its hooks saw and to return maps as they are."
     import pytorch_grad_cam
     if method not in METHODS: raise BadInput(f'method {shown(method)}: not known; use one of {", ".join(METHODS)}')
     class Raw(getattr(pytorch_grad_cam, METHODS[method])):
         def compute_cam_per_layer(self, x, targets, eigen_smooth):
             seen = self.activations_and_grads
-            if len(seen.activations) != 1:
-                raise BadInput(f'layer: ran {len(seen.activations)} times in one pass; name a layer= of this model that runs exactly once')
+            runs = len(seen.activations)
+            if runs != 1: raise BadInput(f'layer: ran {runs} times in one pass; name a layer= that runs exactly once')
             acts = seen.activations[0].float().numpy()
             if acts.ndim != 4:
-                raise BadInput(f'layer: gives a shape {acts.shape}, and (n, channels, h, w) is needed; name another layer= or a reshape=')
+                raise BadInput(f'layer: gives {acts.shape}, and (n, channels, h, w) is needed; give layer= or reshape=')
             grads = seen.gradients[0].float().numpy() if self.uses_gradients else None
             maps = self.get_cam_image(x, self.target_layers[0], targets, acts, grads, False)
             if not method.startswith('eigen'): return maps
@@ -61,9 +61,10 @@ class _Logit:
     "The number to explain in one row of logits: that of class `target`, or the largest."
     def __init__(self, target:'int|None'): self.target = target
     def __call__(self, logits):
-        if logits.ndim != 1: raise BadInput(f'model: answers a shape {tuple(logits.shape)} an image, and one row of logits is needed')
+        if logits.ndim != 1: raise BadInput(f'model: answers {tuple(logits.shape)} an image; one row of logits needed')
         k = int(logits.argmax()) if self.target is None else self.target
-        if k >= len(logits): raise BadInput(f'target {k}: the model has {len(logits)} classes; use 0 to {len(logits)-1}')
+        top = len(logits) - 1
+        if k > top: raise BadInput(f'target {k}: the model has {top+1} classes; use 0 to {top}')
         if not logits.requires_grad: raise BadInput('layer: the logits do not depend on it; name another layer=')
         return logits[k]
 
@@ -71,8 +72,10 @@ class _Logit:
 def _fresh_leaf(module, args, out):
     "Start the gradient graph at the output of the layer."
     import torch
-    if not isinstance(out, torch.Tensor): raise BadInput(f'layer: gives a {type(out).__name__}, and one tensor is needed; name another layer=')
-    if out.ndim < 3: raise BadInput(f'layer: gives a shape {tuple(out.shape)} without places of the image; name an earlier layer=')
+    if not isinstance(out, torch.Tensor):
+        raise BadInput(f'layer: gives a {type(out).__name__}, and one tensor is needed; name another layer=')
+    if out.ndim < 3:
+        raise BadInput(f'layer: gives a shape {tuple(out.shape)} without places of the image; name an earlier layer=')
     return out.detach().requires_grad_(True)
 
 def _raw_maps(model, x, targets:list, layer, method:str, reshape)->np.ndarray:
@@ -85,8 +88,7 @@ def _raw_maps(model, x, targets:list, layer, method:str, reshape)->np.ndarray:
         cam = raw(model, [layer], reshape_transform=reshape)
         undo.callback(cam.activations_and_grads.release)
         undo.callback(layer.register_forward_hook(lambda m, args, out: out.clone()).remove)
-        try: return cam(x.clone().detach().to(like.device, like.dtype), targets)
-        finally: cam.outputs = None   # it holds the graph, whose hooks hold `cam`: a cycle that Python cannot free
+        return cam(x.clone().detach().to(like.device, like.dtype), targets)
 
 # %% ../nbs/11_gradcam.ipynb #d448a77d
 def _scaled(maps:np.ndarray, # Raw maps, (n,gh,gw)
@@ -94,8 +96,9 @@ def _scaled(maps:np.ndarray, # Raw maps, (n,gh,gw)
            )->np.ndarray: # (n,h,w) float32 in [0,1]
     "ReLU, enlarge, divide each map by its maximum; a map without evidence stays zero."
     import torch, torch.nn.functional as F
-    if not np.isfinite(maps).all(): raise BadInput('heat map: not finite; the weights, or the input, hold NaN or infinite values')
-    up = F.interpolate(torch.as_tensor(maps, dtype=torch.float32).clamp(min=0)[:,None], size, mode='bilinear', align_corners=False)[:,0]
+    if not np.isfinite(maps).all(): raise BadInput('heat map: not finite; weights or input hold NaN or infinity')
+    low = torch.as_tensor(maps, dtype=torch.float32).clamp(min=0)[:,None]
+    up = F.interpolate(low, size, mode='bilinear', align_corners=False)[:,0]
     top = up.amax((1,2), keepdim=True)
     return torch.where(top > 0, up/top, up).clamp(0, 1).numpy()
 
@@ -108,25 +111,26 @@ def _target_list(target, n:int)->list:
     try: ks = [operator.index(target)]*n
     except TypeError:
         try: ks = [operator.index(k) for k in target]
-        except TypeError: raise BadInput(f"target {shown(target, 60)}: class indices are needed, or 'predicted'") from None
+        except TypeError: raise BadInput(f"target {shown(target, 60)}: give class indices or 'predicted'") from None
     if len(ks) != n: raise BadInput(f'target: {len(ks)} classes for {n} images; give one a picture')
     if any(k < 0 for k in ks): raise BadInput(f'target {min(ks)}: below zero; use 0 for NORMAL, 1 for PNEUMONIA')
     return [_Logit(k) for k in ks]
 
 # %% ../nbs/11_gradcam.ipynb #d38f54b2
-def class_activation_maps(model:'nn.Module', # A classifier whose answer is logits, (n,classes); it is left as it was found
-                          x:'Tensor', # Images as the model takes them, (n,channels,h,w) float, normalised; on any device
-                          target:'str|int|list'='predicted', # The class explained: 'predicted', 0 (NORMAL), 1 (PNEUMONIA), or one index an image
-                          layer:'nn.Module'=None, # Layer of the model whose output is weighted; default `zoo.cam_layer(model)`
+def class_activation_maps(model:'nn.Module', # A classifier that answers logits, (n,classes); left as it was found
+                          x:'Tensor', # Images as the model takes them, (n,channels,h,w) float, on any device
+                          target:'str|int|list'='predicted', # The class explained: 'predicted', 0, 1, or one an image
+                          layer:'nn.Module'=None, # The layer whose output is weighted; default `cam_layer(model)`
                           method:str='gradcam', # A key of `METHODS`
-                          reshape=None, # Function from the layer's output to (n,channels,gh,gw); default `zoo.cam_reshape(model)`
+                          reshape=None, # From the layer's output to (n,channels,gh,gw); default `cam_reshape(model)`
                           bs:int=16, # Images in one pass
-                         )->np.ndarray: # (n,h,w) float32 in [0,1]: 0 no evidence, 1 the strongest place of that image; zero everywhere where none was found
+                         )->np.ndarray: # (n,h,w) float32: 0 no evidence, 1 the strongest place; all 0 if there is none
     "Compute heat maps of the evidence for a class, at the size of the input."
     from cxr_nbdev.zoo import cam_layer, cam_reshape
-    if getattr(x, 'ndim', 0) != 4: raise BadInput(f'images: shape {tuple(getattr(x, "shape", ()))}, and (n, channels, h, w) is needed')
+    shape = tuple(getattr(x, 'shape', ()))
+    if len(shape) != 4: raise BadInput(f'images: shape {shape}, and (n, channels, h, w) is needed')
     if bs < 1: raise BadInput(f'bs {bs}: at least 1 image a pass is needed')
-    targets, size = _target_list(target, len(x)), tuple(x.shape[2:])
+    targets, size = _target_list(target, len(x)), shape[2:]
     if layer is None:
         with left_as_found(model): layer = cam_layer(model)   # it tries a blank image on some models
     if reshape is None: reshape = cam_reshape(model)
@@ -137,10 +141,12 @@ def class_activation_maps(model:'nn.Module', # A classifier whose answer is logi
 def _pair(cam, mask)->tuple:
     "Check a map and a mask against each other."
     cam, mask = np.asarray(cam, np.float64), np.asarray(mask)
-    if cam.shape != mask.shape or cam.ndim != 2: raise BadInput(f'map {cam.shape} and mask {mask.shape}: two equal shapes (h, w) are needed')
+    if cam.shape != mask.shape or cam.ndim != 2:
+        raise BadInput(f'map {cam.shape} and mask {mask.shape}: equal shapes (h, w) are needed')
     if mask.dtype != bool: raise BadInput(f'mask: {mask.dtype}, and bool is needed; use mask > 0')
     if not mask.any(): raise BadInput('mask: empty; only an image with a lesion can be marked')
-    if not np.isfinite(cam).all() or cam.min() < 0: raise BadInput('map: values below zero or not finite; use class_activation_maps')
+    if not np.isfinite(cam).all() or cam.min() < 0:
+        raise BadInput('map: values below zero or not finite; use class_activation_maps')
     return cam, mask
 
 def energy_in_mask(cam:np.ndarray, # Heat map, (h,w), not negative
@@ -162,9 +168,10 @@ def pointing_hit(cam:np.ndarray, # Heat map, (h,w), not negative
     return bool(cam.any() and (distance_transform_edt(~mask)[cam == cam.max()] <= tolerance).all())
 
 # %% ../nbs/11_gradcam.ipynb #ba6c3ec4
-NOTE = 'Research use, not a diagnosis. The map is scaled to its own maximum: compare places in this picture, not colours between pictures.'
+NOTE = ('Research use, not a diagnosis. The map is scaled to its own maximum: '
+        'compare places in this picture, not colours between pictures.')
 
-def _name(value, limit:int=48)->str: return shown('?' if value is None else value, limit)
+def _name(value, limit:int=32)->str: return shown('?' if value is None else value, limit)
 
 def _heat_panel(fig, ax, cam:np.ndarray, target, extent:tuple):
     "Draw the map with its colour bar; a map of zeros says so in words."
@@ -172,37 +179,47 @@ def _heat_panel(fig, ax, cam:np.ndarray, target, extent:tuple):
     bar = fig.colorbar(drawn, ax=ax, fraction=.046, pad=.03)
     bar.set_label('share of the maximum', fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    ax.set_title(f'evidence for {_name(target)}', fontsize=9, parse_math=False)
+    ax.set_title(f'where the model saw\nevidence for {_name(target)}', fontsize=9, parse_math=False)
     if not cam.any():
-        ax.text(.5, .5, f'no place argues for {_name(target)}:\nthe map is zero', color='white', ha='center', va='center', fontsize=8,
-                transform=ax.transAxes, parse_math=False)
+        ax.text(.5, .5, f'no place argues for {_name(target)}:\nthe map is zero', color='white', fontsize=8,
+                ha='center', va='center', transform=ax.transAxes, parse_math=False)
+
+def _finish(fig, axes, title:str):
+    for ax in axes: ax.set_axis_off()
+    fig.suptitle(_name(title, 100), fontsize=9, parse_math=False)
+    fig.supxlabel(NOTE, fontsize=7)
+
+def _check_panels(image:np.ndarray, cam:np.ndarray):
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise BadInput(f'image: {image.dtype} {image.shape}, and uint8 (h, w) is needed')
+    if cam.ndim != 2 or not np.isfinite(cam).all() or cam.min() < 0 or cam.max() > 1:
+        raise BadInput('map: (h, w) in [0,1] is needed; use class_activation_maps')
 
 # %% ../nbs/11_gradcam.ipynb #f67db8e8
 def cam_triptych(image:np.ndarray, # Radiograph, (h,w) uint8
                  cam:np.ndarray, # Heat map of the whole radiograph, (h',w') in [0,1], any size
                  label:str=None, # True class, where it is known
                  prediction:str=None, # Class that the model answers
-                 probability:float=None, # P(PNEUMONIA), in [0,1]
+                 probability:float=None, # That of class `positive`, in [0,1]
                  target:str=None, # Class that the map explains; default `prediction`
                  title:str='', # Line above, such as the file name
-                )->'matplotlib.figure.Figure': # 9 x 3.5 inches; save it with `.savefig`; pyplot does not know of it, so nothing is to be closed
+                 positive:str='PNEUMONIA', # Name of class 1
+                )->'matplotlib.figure.Figure': # 9 x 3.5 inches, for `.savefig`; nothing to close
     "Draw radiograph, heat map and overlay side by side."
     from matplotlib.figure import Figure
     image, cam = np.asarray(image), np.asarray(cam)
-    if image.ndim != 2 or image.dtype != np.uint8: raise BadInput(f'image: {image.dtype} {image.shape}, and uint8 (h, w) is needed')
-    if cam.ndim != 2 or not np.isfinite(cam).all() or cam.min() < 0 or cam.max() > 1: raise BadInput('map: (h, w) in [0,1] is needed')
+    _check_panels(image, cam)
     fig, extent = Figure(figsize=(9, 3.5), layout='constrained'), (0, image.shape[1], image.shape[0], 0)
     axes = fig.subplots(1, 3)
-    for ax in axes[[0,2]]: ax.imshow(image, cmap='gray', vmin=0, vmax=255, extent=extent)
-    axes[0].set_title('radiograph' + (f', labelled {_name(label)}' if label is not None else ''), fontsize=9, parse_math=False)
+    for ax,white in ((axes[0], 255), (axes[2], 340)): # darker under the overlay, or its colours would drown in white
+        ax.imshow(image, cmap='gray', vmin=0, vmax=white, extent=extent)
+    axes[0].set_title('radiograph' + (f'\nlabelled {_name(label)}' if label else ''), fontsize=9, parse_math=False)
     _heat_panel(fig, axes[1], cam, prediction if target is None else target, extent)
     axes[2].imshow(cam, cmap='inferno', vmin=0, vmax=1, alpha=.65*cam, extent=extent)
     said = [f'predicted {_name(prediction)}'] if prediction is not None else []
-    if probability is not None: said.append(f'P(PNEUMONIA) = {probability:.3f}')
-    axes[2].set_title(', '.join(said) or 'overlay', fontsize=9, parse_math=False)
-    for ax in axes: ax.set_axis_off()
-    fig.suptitle(_name(title, 100), fontsize=9, parse_math=False)
-    fig.supxlabel(NOTE, fontsize=7)
+    if probability is not None: said.append(f'P({_name(positive)}) = {probability:.3f}')
+    axes[2].set_title('\n'.join(said) or 'overlay', fontsize=9, parse_math=False)
+    _finish(fig, axes, title)
     return fig
 
 # %% ../nbs/11_gradcam.ipynb #8f8f7a3a
@@ -225,7 +242,7 @@ def cam_file_name(i:int, # Number of the sample, from 0
                   label:str, # Its class
                   file:str|Path, # Its image
                  )->str: # As `sample_0_NORMAL_IM-0001-0001.jpeg_cam.png`; at most 200 bytes
-    "Name the picture of a sample; what a file system may refuse becomes `_`, and a long name is cut and marked with a hash."
+    "Name the picture of a sample; what a file system may refuse becomes `_`, a long name is cut."
     def safe(text, limit):
         clean = ''.join(c if c.isalnum() or c in '._-+ ' else '_' for c in text)
         if len(clean.encode()) <= limit: return clean
@@ -246,12 +263,28 @@ def _sample_table(table, classes:list, split:'str|None')->'DataFrame':
     table = table.reset_index(drop=True)
     if split is None or 'split' not in table: return table
     rows = table[table.split == split]
-    if not len(rows): raise DataError(f'split {shown(split)}: no image; the table has {", ".join(map(str, sorted(set(table.split))))}')
+    there = ', '.join(sorted(map(str, set(table.split))))
+    if not len(rows): raise DataError(f'split {shown(split)}: no image; the table has {shown(there)}')
     return rows
+
+# %% ../nbs/11_gradcam.ipynb #db16139c
+def _write_sample(predictor, path:Path, label:str, dest:Path, target, method:str)->Path:
+    "Explain one image and save its triptych."
+    from cxr_nbdev.data import read_image
+    p = float(np.ravel(predictor.probabilities([path]))[0])
+    said = int(p >= getattr(predictor, 'threshold', .5))
+    k = said if target == 'predicted' else target
+    cam = class_activation_maps(predictor.model, predictor.tensor([path]), k, method=method)[0]
+    names = list(predictor.classes)
+    fig = cam_triptych(read_image(path), cam, label, names[said], p, names[k], path.name, names[1])
+    with atomic_path(dest) as tmp, warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')   # what matplotlib's font lacks in a file name is drawn as boxes
+        fig.savefig(tmp, dpi=110)
+    return dest
 
 # %% ../nbs/11_gradcam.ipynb #cc4d0401
 def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
-                      table:'DataFrame|list', # Columns `file`, `label` and perhaps `split`; or a list of files, labelled by the folder they lie in
+                      table:'DataFrame|list', # With `file`, `label`, perhaps `split`; or files labelled by their folder
                       root:str|Path, # Folder that the files are relative to
                       out:str|Path, # Folder for the pictures, such as evaluation/NAME/grad_cam_samples
                       n:int=10, # How many samples
@@ -263,7 +296,7 @@ def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
                      )->list: # Paths of the pictures
     "Write triptychs of samples drawn by seed from each class."
     model, out = getattr(predictor, 'model', None), Path(out)
-    if not hasattr(model, 'parameters'): raise BadInput('heat maps: a PyTorch model is needed, not one exported to ONNX; give its .pth checkpoint')
+    if not hasattr(model, 'parameters'): raise BadInput('heat maps: need a PyTorch model; give the .pth checkpoint')
     rows = draw_samples(_sample_table(table, list(predictor.classes), split), n, seed)
     old = sorted(p.name for p in out.glob('sample_*_cam.png')) if out.is_dir() else []
     new_results_folder(out, old, force)
@@ -271,17 +304,3 @@ def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
             for i,r in enumerate(rows.itertuples())]
     for name in set(old) - {p.name for p in made}: (out/name).unlink(missing_ok=True)
     return made
-
-def _write_sample(predictor, path:Path, label:str, dest:Path, target, method:str)->Path:
-    "Explain one image and save its triptych."
-    from cxr_nbdev.data import read_image
-    p = float(np.ravel(predictor.probabilities([path]))[0])
-    said = int(p >= getattr(predictor, 'threshold', .5))
-    k = said if target == 'predicted' else target
-    cam = class_activation_maps(predictor.model, predictor.tensor([path]), k, method=method)[0]
-    names = list(predictor.classes)
-    fig = cam_triptych(read_image(path), cam, label, names[said], p, names[k], path.name)
-    with atomic_path(dest) as tmp, warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph')   # a file name in a script that matplotlib's font lacks is drawn as boxes
-        fig.savefig(tmp, dpi=110)
-    return dest

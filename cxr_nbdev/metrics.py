@@ -192,10 +192,10 @@ def cluster_bootstrap(stat:callable, # Takes y (n,), p (n,) and weights (b,n); g
     z = _z(level)
     values = np.concatenate([np.asarray(stat(y, p, w)) for w in bootstrap_weights(y, patients, n_boot, seed)])
     if not logit or np.ptp(values) == 0: return tuple(np.quantile(values, [(1-level)/2, (1+level)/2]).tolist())
-    edge = 1/(2*max(1, int(y.sum()*(1-y).sum())))
-    def to_logit(v): v = np.clip(v, edge, 1-edge); return np.log(v/(1-v))
-    centre = to_logit(np.asarray(stat(y, p, np.ones((1, len(y)))))[0])
-    half = z*to_logit(values).std(ddof=1)
+    found = float(np.asarray(stat(y, p, np.ones((1, len(y)))))[0])
+    edge = min(o for o in (1/(2*max(1, int(y.sum()*(1-y).sum()))), found, 1-found) if o > 0)
+    def to_logit(v): return np.log((v := np.clip(v, edge, 1-edge))/(1-v))
+    centre,half = to_logit(found),z*to_logit(values).std(ddof=1)
     return float(1/(1+np.exp(half-centre))),float(1/(1+np.exp(-half-centre)))
 
 # %% ../nbs/09_metrics.ipynb #0d37446a
@@ -269,7 +269,7 @@ def _ranking(y:np.ndarray, p:np.ndarray, patients:object, n_boot:int, level:floa
             notes[f'{name} interval'] = 'not asked for (n_boot=0)'
             continue
         low,high = cluster_bootstrap(stat, y, p, code, n_boot, level, seed)
-        if high > low: intervals[name] = [low,high]
+        if high-low > 1e-9: intervals[name] = [low,high]
         elif name == 'roc_auc':
             n_pneumonia,n_normal = (len(np.unique(code[y == o])) for o in (1,0))
             intervals[name] = list(auc_interval(values[name], n_pneumonia, n_normal, level))

@@ -256,6 +256,7 @@ def load_weights(model:nn.Module, # From `create_model`; filled in place
     model.load_state_dict(found, strict=False)
     return [k for k in own if k not in found and not k.endswith('num_batches_tracked')]
 
+# %% ../nbs/06_zoo.ipynb #7d496f9e
 def _same_start(model, content, file):
     "Attention trained with gates up to 1 means something else where gates go up to 2."
     theirs, ours = (_described(content)[1] or {}).get('start', 'paper'), model.spec['start']

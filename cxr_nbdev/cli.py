@@ -130,6 +130,7 @@ def evaluate_parser()->argparse.ArgumentParser:
     g.add_argument('--generate-grad-cam', action='store_true', help='draw Grad-CAM of some images of each class')
     g.add_argument('--num-visualizations', type=int, default=10, metavar='N', help='how many (default: 10)')
     g.add_argument('--seed', type=int, default=42, help='chooses which (default: 42)')
+    g.add_argument('--cam-layer', metavar='NAME', help="layer to look at, such as layer3 where images are small (default: the model's last map)")
     g = p.add_argument_group('output')
     g.add_argument('--output-dir', metavar='DIR', help='folder for results (default: evaluation/MODEL)')
     g.add_argument('--force', action='store_true', help='overwrite the results of a former evaluation')
@@ -157,7 +158,7 @@ def _explain(predictor, args, out):
     from cxr_nbdev.data import find_root
     from cxr_nbdev.gradcam import write_cam_samples
     table = pd.read_csv(out/f'predictions_{args.split}.csv')
-    write_cam_samples(predictor, table, find_root(args.data_dir), out/'grad_cam_samples', args.num_visualizations, args.seed, None, force=args.force)
+    write_cam_samples(predictor, table, find_root(args.data_dir), out/'grad_cam_samples', args.num_visualizations, args.seed, None, layer=args.cam_layer, force=args.force)
 
 # %% ../nbs/15_cli.ipynb #af1ac093
 def compare_parser()->argparse.ArgumentParser:
@@ -279,7 +280,7 @@ def _demo_model(args, out, data, model, step):
     folder = fit_and_write(TrainConfig(data_dir=str(data), model=model, img_size=args.img_size, epochs=args.epochs, lr=2e-3, valid=.15, class_weights=True, seed=args.seed,
                                        device=args.device, save_freq=0, output_dir=str(out/'checkpoints'/model)), _say)
     _evaluate(evaluate_parser().parse_args(['--data-dir', str(data), '--checkpoint', str(folder/'best_model.pth'), '--manifest', str(folder/'split.csv'), '--generate-grad-cam',
-                                            '--num-visualizations', '6', '--device', args.device, '--output-dir', str(out/'evaluation'/model)]))
+                                            '--num-visualizations', '6', *(['--cam-layer', 'layer2'] if args.img_size < 128 else []), '--device', args.device, '--output-dir', str(out/'evaluation'/model)]))
 
 def _demo_page(out, real):
     from cxr_nbdev.core import write_text

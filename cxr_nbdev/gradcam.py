@@ -268,13 +268,13 @@ def _sample_table(table, classes:list, split:'str|None')->'DataFrame':
     return rows
 
 # %% ../nbs/11_gradcam.ipynb #db16139c
-def _write_sample(predictor, path:Path, label:str, dest:Path, target, method:str)->Path:
+def _write_sample(predictor, path:Path, label:str, dest:Path, target, method:str, layer)->Path:
     "Explain one image and save its triptych."
     from cxr_nbdev.data import read_image
     p = float(np.ravel(predictor.probabilities([path]))[0])
     said = int(p >= getattr(predictor, 'threshold', .5))
     k = said if target == 'predicted' else target
-    cam = class_activation_maps(predictor.model, predictor.tensor([path]), k, method=method)[0]
+    cam = class_activation_maps(predictor.model, predictor.tensor([path]), k, layer, method)[0]
     names = list(predictor.classes)
     fig = cam_triptych(read_image(path), cam, label, names[said], p, names[k], path.name, names[1])
     with atomic_path(dest) as tmp, warnings.catch_warnings():
@@ -292,6 +292,7 @@ def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
                       split:str='test', # Rows of a table with a column `split`; None takes all
                       target:'str|int'='predicted', # The class explained: 'predicted', 0 or 1
                       method:str='gradcam', # A key of `METHODS`
+                      layer:str|None=None, # Name of the layer, such as 'layer3'; None: `zoo.cam_layer`
                       force:bool=False, # Replace the samples of a former run?
                      )->list: # Paths of the pictures
     "Write triptychs of samples drawn by seed from each class."
@@ -299,8 +300,16 @@ def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
     if not hasattr(model, 'parameters'): raise BadInput('heat maps: need a PyTorch model; give the .pth checkpoint')
     rows = draw_samples(_sample_table(table, list(predictor.classes), split), n, seed)
     old = sorted(p.name for p in out.glob('sample_*_cam.png')) if out.is_dir() else []
+    module = None if layer is None else _named_layer(model, layer)
     new_results_folder(out, old, force)
-    made = [_write_sample(predictor, Path(root)/r.file, r.label, out/cam_file_name(i, r.label, r.file), target, method)
+    made = [_write_sample(predictor, Path(root)/r.file, r.label, out/cam_file_name(i, r.label, r.file), target, method, module)
             for i,r in enumerate(rows.itertuples())]
     for name in set(old) - {p.name for p in made}: (out/name).unlink(missing_ok=True)
     return made
+
+# %% ../nbs/11_gradcam.ipynb #93244975
+def _named_layer(model, name:str):
+    "Find a layer by its path in the model."
+    try: return (model.resnet if hasattr(model, 'resnet') else model).get_submodule(name)
+    except AttributeError:
+        raise BadInput(f"--cam-layer {shown(name)}: the model has none of that name; it has {', '.join(n for n,_ in model.named_children())}") from None

@@ -159,7 +159,7 @@ def bootstrap_weights(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                       patients:object=None, # One patient an image, (n,); None: every image is one
                       n_boot:int=1000, # Number of resamples
                       seed:int=0, # Of the resampling
-                     )->'iterator': # Of arrays (b,n): how often each image is in each of b resamples
+                     )->object: # Of arrays (b,n): how often each image is in each of b resamples
     "Draw patients with replacement, apart for those with normal images, with pneumonia, and with both."
     y,_ = check_arrays(y, np.zeros(np.size(y)))
     code = patient_codes(patients, len(y))

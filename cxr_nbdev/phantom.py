@@ -261,16 +261,16 @@ def draw_phantom(seed:int, # The patient: anatomy and place of the lesion, from 
     outline, lesion_rng = _lesion(seed, kind, a, view, f, lungs)
     would_be, mask, strength = outline > 0, np.zeros_like(outline, bool), 0.
     if kind != 'normal':
-        strength = conspicuity*float(np.random.default_rng([seed, 6, pose]).uniform(.55, 1.))
+        strength = conspicuity*float(np.random.default_rng([seed, 6, pose]).uniform(.45, 1.))
         dense, mask = dense + .42*strength*outline*_texture(lesion_rng, kind, view), would_be
     return Phantom(_develop(dense, view, rng), mask, would_be, lungs > .5, kind, seed, pose, strength)
 
 # %% ../nbs/01_phantom.ipynb #76b64e4d
 def show_phantoms(phantoms:list, # Phantoms to show
-                  columns:int=6, # In a row
+                  columns:int=4, # In a row
                   outline:bool=True, # Draw the border of the lesion?
                   titles:list|None=None, # A title each; None: the kind
-                  side:float=1.5, # Of one image, in inches
+                  side:float=1.1, # Of one image, in inches
                  )->'matplotlib.figure.Figure': # The figure
     "Show phantoms in a grid, the lesion outlined."
     import matplotlib.pyplot as plt

@@ -45,7 +45,7 @@ def collect(models, work, results):
         ck, ev = work/'checkpoints'/m, work/'evaluation'/m
         shutil.copy(ck/'history.csv', results/f'{m}_history.csv')
         metrics = json.loads((ev/'metrics_test.json').read_text())
-        metrics['excluded'] = len(metrics['excluded'])
+        for k in ("excluded", "ignored"): metrics[k] = len(metrics[k])
         (results/f'{m}_metrics_test.json').write_text(json.dumps(metrics, indent=1) + '\n')
         t = pd.read_csv(ev/'predictions_test.csv')
         fpr, tpr, thr = roc_curve(t.label == 'PNEUMONIA', t.probability)

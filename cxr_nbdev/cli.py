@@ -11,7 +11,7 @@ import argparse, os, sys, warnings
 from dataclasses import fields
 from pathlib import Path
 from . import __version__
-from .config import TrainConfig, load_config
+from .config import TrainConfig, check_config, load_config
 from .core import BadInput, CxrError, Unavailable, shown
 
 # %% ../nbs/15_cli.ipynb #4e3bd2e3
@@ -87,12 +87,13 @@ def train(argv:list|None=None, # Flags; None for those of the process
     return run_command('cxr_train', _train, train_parser(), argv)
 
 def _train(args):
-    config = _config_of(args)
-    from cxr_nbdev.train import check_config, suggest_lr, train as fit_and_write
+    config = check_config(_config_of(args))
+    from cxr_nbdev.data import find_root
+    find_root(config.data_dir) # a wrong folder is said now, not after fastai's ten seconds
+    from cxr_nbdev.train import suggest_lr, train as fit_and_write
     if args.lr_find: return print(f'suggested --lr {suggest_lr(config):.1e}')
     out = fit_and_write(config, say=_say)
-    c = check_config(config)
-    _say(f'next: cxr_evaluate --data-dir {c.data_dir} --model {c.model} --checkpoint {out/"best_model.pth"} --generate-grad-cam --output-dir {Path("evaluation")/out.name}')
+    _say(f'next: cxr_evaluate --data-dir {config.data_dir} --model {config.model} --checkpoint {out/"best_model.pth"} --generate-grad-cam --output-dir {Path("evaluation")/out.name}')
 
 def _say(text): print(text, flush=True)
 

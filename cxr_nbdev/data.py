@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageOps
-from .core import BadInput, DataError, Unavailable, atomic_path, shown
+from .core import BadInput, DataError, Unavailable, atomic_path, is_junk, shown
 
 # %% ../nbs/02_data.ipynb #57d0133b
 classes = ['NORMAL', 'PNEUMONIA']      # label order everywhere: logit 0, logit 1
@@ -37,9 +37,7 @@ def patient_of(name:str, # File name, with or without its folder
         return (str(int(m[2])) if strict else f'{m[1].upper()}-{int(m[2])}'), 'normal'
     return stem, ''
 
-# %% ../nbs/02_data.ipynb #ab2afca4
-def _junk(name): return name.startswith('.') or name.lower() in ('__macosx', 'thumbs.db', 'desktop.ini')
-
+# %% ../nbs/02_data.ipynb #1c715196
 def _is_root(folder): return any((folder/s/c).is_dir() for s in splits for c in classes)
 
 def find_root(folder:str|Path, # A data set, or a folder around one
@@ -48,7 +46,7 @@ def find_root(folder:str|Path, # A data set, or a folder around one
     folder = Path(folder)
     if not folder.is_dir(): raise DataError(f'{shown(folder)}: no such folder; run cxr_download, or give the right --data-dir')
     if _is_root(folder): return folder
-    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not _junk(p.name))
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not is_junk(p.name))
     nested = [p for p in inside if _is_root(p)] or [q for p in inside if p.name == 'chest_xray' for q in [p/'chest_xray'] if _is_root(q)]
     if len(nested) == 1: return nested[0]
     found = ', '.join(shown(p.name) for p in (nested or inside)[:6]) or 'no folder at all'
@@ -104,7 +102,7 @@ def _class_files(root:Path)->tuple:
     for path in sorted(root.rglob('*')):
         if not path.is_file(): continue
         rel = path.relative_to(root)
-        if any(_junk(part) for part in rel.parts) or path.suffix.lower() not in image_suffixes: ignored.append(rel.as_posix())
+        if any(is_junk(part) for part in rel.parts) or path.suffix.lower() not in image_suffixes: ignored.append(rel.as_posix())
         elif len(rel.parts) >= 3 and rel.parts[0] in splits and rel.parts[1] in classes: wanted.append((rel.parts[0], rel.parts[1], rel))
         elif rel.parts[0] in splits:
             raise DataError(f'{shown(path)}: expected images in {" and ".join(classes)} only; move or rename {shown(rel.parent.as_posix())}')

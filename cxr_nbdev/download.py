@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MARKER', 'KERMANY', 'MEDMNIST', 'SPLITS', 'KAGGLE', 'KAGGLE_COUNTS', 'MEDMNIST_URL', 'MEDMNIST_MD5',
            'MEDMNIST_COUNTS', 'DamagedFile', 'split_checksum', 'checksum_of', 'verify_file', 'download_file',
-           'new_folder', 'extract_archive', 'is_junk', 'resolve_layout', 'split_members', 'count_images',
-           'count_report', 'kaggle_credentials', 'has_kaggle_credentials', 'kaggle_credentials_steps', 'unpack_kaggle',
+           'new_folder', 'extract_archive', 'resolve_layout', 'split_members', 'count_images', 'count_report',
+           'kaggle_credentials', 'has_kaggle_credentials', 'kaggle_credentials_steps', 'unpack_kaggle',
            'download_kaggle', 'download_medmnist', 'medmnist_to_folder']
 
 # %% ../nbs/03_download.ipynb #bcefd505
@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from tqdm import tqdm
-from .core import BadInput, CxrError, DataError, Unavailable, _sync_folder, read_json, shown, write_json
+from .core import BadInput, CxrError, DataError, Unavailable, _sync_folder, is_junk, read_json, shown, write_json
 
 # %% ../nbs/03_download.ipynb #409e2232
 MARKER = '.cxr-complete.json'  # written into a folder last: what it is and where it came from
@@ -365,13 +365,8 @@ def extract_archive(archive:str|Path, # A zip or tar (also gz, bz2, xz)
                 _unpack(archive, files, targets, tmp, progress)
     return dest
 
-# %% ../nbs/03_download.ipynb #c32797bd
+# %% ../nbs/03_download.ipynb #24fe2e98
 SPLITS = ('train', 'val', 'test')
-
-def is_junk(name:str, # Name of a file or a folder, without its path
-           )->bool: # Is it something that a system leaves behind?
-    "Tell `__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db` and other hidden names from data."
-    return name.startswith('.') or name in ('__MACOSX', 'Thumbs.db', 'desktop.ini')
 
 def _some(names)->str:
     "The first names of a set, for a message."

@@ -156,6 +156,7 @@ def evaluate(predictor:Predictor, # The model
     rows, whole, root = part_of(root, split, manifest, skip_bad)
     table = predict_table(predictor, rows, root, progress)
     metrics = measure(table, predictor, rows, split, n_boot)
+    metrics['ignored'] = whole.attrs.get('ignored', [])
     metrics['excluded'] = [f for f,_ in whole.attrs.get('bad', [])]
     metrics['shared_with_training'] = _shared_with_training(rows, whole, root, manifest)
     with atomic_path(out/f'predictions_{split}.csv') as tmp: table.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')

@@ -17,7 +17,7 @@ from .core import BadInput, shown, write_text
 
 # %% ../nbs/01_phantom.ipynb #f2e8ba66
 KINDS = ('normal', 'bacterial', 'viral')
-BACTERIAL_SHARE = .65 # Share of bacterial among the pneumonia images: 2,530 of 3,875 in the training split of Kermany et al.
+BACTERIAL_SHARE = .65 # of the pneumonia images: 2,530 of 3,875 in the training split of Kermany et al.
 
 # %% ../nbs/01_phantom.ipynb #0deb33eb
 @dataclass
@@ -87,17 +87,22 @@ def _view(rng, size):
     m = matrix.astype(np.float32)
     return SimpleNamespace(size=size, matrix=matrix, shift=shift, u=m[0,0]*x + m[0,1]*y, v=m[1,0]*x + m[1,1]*y,
         pixel=2/size/zoom, black=rng.uniform(0, .05), white=rng.uniform(.78, 1.), gamma=rng.uniform(.8, 1.3),
-        tilt=rng.normal(0, .05, 2).tolist(), grain=rng.uniform(1, 3.5), mottle=rng.uniform(.5, 2.), rotation=rng.normal(0, .02), marker=_marker(rng, size))
+        tilt=rng.normal(0, .05, 2).tolist(), grain=rng.uniform(1, 3.5), mottle=rng.uniform(.5, 2.),
+        rotation=rng.normal(0, .02), marker=_marker(rng, size))
 
 # %% ../nbs/01_phantom.ipynb #df1af592
 def _anatomy(rng):
     "Draw the proportions of one patient, in units of half the film."
     r = lambda low, high, *n: rng.uniform(low, high, n or None)
-    return SimpleNamespace(wide=r(.64,.75), top=r(-.88,-.8), round=r(2.1,2.7), fat=r(.06,.14), flare=r(.3,.7), shoulder=r(-.62,-.48),
-        domes=(lambda d: (d, d + r(.0,.08)))(r(.4,.54)), dome=r(.07,.13), bend=r(-.03,.03), spine=r(.075,.1), disc=r(.1,.125),
+    return SimpleNamespace(wide=r(.64,.75), top=r(-.88,-.8), round=r(2.1,2.7), fat=r(.06,.14), flare=r(.3,.7),
+        shoulder=r(-.62,-.48),
+        domes=(lambda d: (d, d + r(.0,.08)))(r(.4,.54)), dome=r(.07,.13), bend=r(-.03,.03), spine=r(.075,.1),
+        disc=r(.1,.125),
         heart=r(.85,1.06), heart_x=r(.1,.17), heart_y=r(.14,.24), heart_turn=r(.5,.9), upper=r(.1,.17), knob=r(.02,.07),
-        gap=r(.125,.155), first=r(0,1), arch=r(.05,.1), slope=r(.12,.24), front=r(.1,.2), bone=r(.7,1.3), jitter=r(.75,1.25,64),
-        clavicle=r(-.74,-.62), rise=r(.0,.14), vessels=r(.6,1.3), phase=r(0,2*np.pi,4).tolist(), carina=r(-.36,-.24), bubble=r(0,1),
+        gap=r(.125,.155), first=r(0,1), arch=r(.05,.1), slope=r(.12,.24), front=r(.1,.2), bone=r(.7,1.3),
+        jitter=r(.75,1.25,64),
+        clavicle=r(-.74,-.62), rise=r(.0,.14), vessels=r(.6,1.3), phase=r(0,2*np.pi,4).tolist(),
+        carina=r(-.36,-.24), bubble=r(0,1),
         tissue=r(.4,.5), air=r(.29,.36), arm=r(-.5,.7), chin=r(-1.15,-.98))
 
 # %% ../nbs/01_phantom.ipynb #444ca139
@@ -109,7 +114,8 @@ def _cage(a, v, inset=0.):
 def _frame(a, view):
     "Give torso coordinates that follow the spine: distance from it, side of it (1 on the image's right), height."
     u = view.u - np.float32(a.bend)*np.sin(3*view.v)
-    return SimpleNamespace(u=u, v=view.v, p=np.abs(u), left=(u > 0).astype(np.float32), cage=_cage(a, view.v).astype(np.float32))
+    return SimpleNamespace(u=u, v=view.v, p=np.abs(u), left=(u > 0).astype(np.float32),
+                           cage=_cage(a, view.v).astype(np.float32))
 
 # %% ../nbs/01_phantom.ipynb #3f962aae
 def _heart(a, view, f):
@@ -153,7 +159,8 @@ def _bones(a, view, f):
     u = np.abs(f.u - 1.5*view.rotation)
     line = a.clavicle - a.rise*(u - .1) - .05*np.sin((u - .05)*8)
     clavicle = _edge(.024 - np.abs(f.v - line), .025)*_edge(u - .06, .03)*_edge(.66 - u, .06)
-    blade = _edge(.03 - np.abs(f.p - a.wide - .04*np.sin(7*f.v) + .3*(f.v + .4)), .06)*_edge(f.v + .72, .1)*_edge(-.12 - f.v, .2)
+    blade = _edge(.03 - np.abs(f.p - a.wide - .04*np.sin(7*f.v) + .3*(f.v + .4)), .06)
+    blade *= _edge(f.v + .72, .1)*_edge(-.12 - f.v, .2)
     across = f.v + .66 - a.arm*(f.p - .85)
     arm = _edge(.06 - np.abs(across)*(1 + a.arm**2)**-.5, .03)*_edge(f.p - .8, .05)
     head = _edge(1 - ((f.p - .82)**2 + (f.v + .66)**2)/.0075, .35)
@@ -212,7 +219,8 @@ def _focal(rng, a, view, f, lungs):
     long, c, s = rng.uniform(1., 1.35), math.cos(turn), math.sin(turn)
     x, y = (c*x + s*y)/(size*long), (c*y - s*x)*long/size
     angle = np.arctan2(y, x)
-    wave = 1 + sum(h*np.cos(n*angle + t) for n,h,t in zip((2,3,5), rng.normal(0, .07, 3).tolist(), rng.uniform(0, 6.3, 3).tolist()))
+    waves = zip((2,3,5), rng.normal(0, .07, 3).tolist(), rng.uniform(0, 6.3, 3).tolist())
+    wave = 1 + sum(h*np.cos(n*angle + t) for n,h,t in waves)
     blob = _edge(wave - np.sqrt(x*x + y*y), rng.uniform(.4, .7))
     cut, flat = rng.uniform(-.08, .08), rng.random() < .4 # a fissure makes one border straight and sharp
     if flat: blob = blob*_edge((f.v - v - cut - .12*f.p)*(1 if zone == 2 else -1) + .2, .05)
@@ -220,7 +228,7 @@ def _focal(rng, a, view, f, lungs):
 
 # %% ../nbs/01_phantom.ipynb #a7bd37e8
 def _diffuse(rng, a, view, f, lungs):
-    "Draw the outline of bilateral patchy change, denser towards the hila: 0 outside, up to 1 inside (as viral pneumonia)."
+    "Draw the outline of patchy change in both lungs: 0 outside, up to 1 inside (as viral pneumonia)."
     patches = _field(rng, view, .8, 2.2, 24)
     near = np.exp(-((f.p - .25)/.3)**2 - ((f.v - rng.uniform(-.05, .2))/.42)**2)
     return _edge(.55*patches + 1.6*near - rng.uniform(.6, 1.), 1.1)*lungs
@@ -231,7 +239,7 @@ def _lesion(seed, kind, a, view, f, lungs):
     rng = np.random.default_rng([seed, 3])
     drawn = 'bacterial' if rng.random() < BACTERIAL_SHARE else 'viral'
     outline = (_focal if (drawn if kind == 'normal' else kind) == 'bacterial' else _diffuse)(rng, a, view, f, lungs)
-    return np.clip((outline - .12)*(1/.88), 0, 1), rng  # what is fainter than 12 % is dropped, so that the mask is what can be seen
+    return np.clip((outline - .12)*(1/.88), 0, 1), rng  # fainter than 12 % is dropped: the mask is what can be seen
 
 def _texture(rng, kind, view):
     "Give the texture of a lesion, mostly between .5 and 1.5."
@@ -255,8 +263,8 @@ def draw_phantom(seed:int, # The patient: anatomy and place of the lesion, from 
                 )->Phantom: # Radiograph, masks and facts
     "Draw one synthetic frontal chest radiograph."
     if kind not in KINDS: raise BadInput(f'kind {shown(kind)}: not a kind of phantom; use {", ".join(KINDS)}')
-    if size not in range(32, 1025): raise BadInput(f'size {shown(size)}: a phantom has 32 to 1024 whole pixels a side; choose one of these')
-    if min(seed, pose) < 0: raise BadInput(f'seed {shown(seed)}, pose {shown(pose)}: negative; use whole numbers from 0 up')
+    if size not in range(32, 1025): raise BadInput(f'size {shown(size)}: too small or too large; use 32 to 1024 pixels')
+    if min(seed, pose) < 0: raise BadInput(f'seed {shown(seed)}, pose {shown(pose)}: negative; use 0 or more')
     dense, lungs, a, view, f, rng = _draw_normal(seed, pose, size)
     outline, lesion_rng = _lesion(seed, kind, a, view, f, lungs)
     would_be, mask, strength = outline > 0, np.zeros_like(outline, bool), 0.
@@ -313,8 +321,8 @@ def _patient_files(rng, label, kind, number, limit):
 def _empty_folder(folder):
     "Make `folder`, or refuse it when it holds anything."
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir(): raise BadInput(f'{shown(folder)}: is a file, and a folder is needed; name another')
-    if folder.exists() and any(folder.iterdir()): raise BadInput(f'{shown(folder)}: not empty; name a new or an empty folder')
+    if folder.exists() and not folder.is_dir(): raise BadInput(f'{shown(folder)}: is a file; name a folder')
+    if folder.exists() and any(folder.iterdir()): raise BadInput(f'{shown(folder)}: not empty; name a new folder')
     folder.mkdir(parents=True, exist_ok=True)
 
 def _save(phantom, path, mask_path=None, **kwargs):
@@ -344,13 +352,14 @@ def write_phantoms(folder:str|Path, # Where to write; made when absent, refused 
                    test:tuple=(100,100), # The same in test
                    size:int=128, # Height and width of each image in pixels
                    seed:int=0, # Of the whole set; another seed shares no patient with it
-                   masks:str|Path|None=None, # Folder for the lesion masks (PNG, 0 and 255, same names) and phantoms.csv, or none
+                   masks:str|Path|None=None, # Folder for lesion masks (PNG, 0 and 255) and phantoms.csv, or none
                    conspicuity:float=1., # Scale of the lesions' density
                   )->Path: # `folder`
     "Write phantoms as JPEG files in the layout and with the names of the Kaggle set; no patient is in two splits."
     splits, rows = dict(train=train, val=val, test=test), ['file,kind,seed,pose,strength']
     for split, counts in splits.items():
-        if len(counts) != 2 or min(counts) < 0: raise BadInput(f'{split} {shown(counts)}: give two counts from 0 up, NORMAL and PNEUMONIA')
+        if len(counts) != 2 or min(counts) < 0: 
+            raise BadInput(f'{split} {shown(counts)}: give two counts from 0 up, NORMAL and PNEUMONIA')
     for f in filter(None, (folder, masks)): _empty_folder(f)
     for split in splits:
         for label in ('NORMAL', 'PNEUMONIA'): (Path(folder)/split/label).mkdir(parents=True)

@@ -275,6 +275,8 @@ def train(config:TrainConfig|None=None, # The run; None for the defaults
 
 def _train(config, out, say, started, cbs):
     table, root = read_data(config)
+    ignored = table.attrs.get('ignored', [])
+    say(f'data set: {shown(root)}' + (f'; {len(ignored)} other files are ignored: {shown(", ".join(ignored[:5]))}' if ignored else ''))
     say(describe_data(table, 'use').to_string())
     crossing = count_overlaps(table, 'use')
     say(f"shared between train, valid and test: {int(crossing.patients.sum())} patients, {int(crossing.hashes.sum())} identical images")

@@ -131,6 +131,7 @@ def evaluate_parser()->argparse.ArgumentParser:
     g.add_argument('--generate-grad-cam', action='store_true', help='draw Grad-CAM of some images of each class')
     g.add_argument('--num-visualizations', type=int, default=10, metavar='N', help='how many (default: 10)')
     g.add_argument('--seed', type=int, default=42, help='chooses which (default: 42)')
+    g.add_argument('--cam-method', default='gradcam', metavar='NAME', help='gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam or eigengradcam (default: gradcam)')
     g.add_argument('--cam-layer', metavar='NAME', help="layer to look at, such as layer3 where images are small (default: the model's last map)")
     g = p.add_argument_group('output')
     g.add_argument('--output-dir', metavar='DIR', help='folder for results (default: evaluation/MODEL)')
@@ -159,7 +160,8 @@ def _explain(predictor, args, out):
     from cxr_nbdev.data import find_root
     from cxr_nbdev.gradcam import write_cam_samples
     table = pd.read_csv(out/f'predictions_{args.split}.csv')
-    write_cam_samples(predictor, table, find_root(args.data_dir), out/'grad_cam_samples', args.num_visualizations, args.seed, None, layer=args.cam_layer, force=args.force)
+    write_cam_samples(predictor, table, find_root(args.data_dir), out/'grad_cam_samples', args.num_visualizations, args.seed, None,
+                      method=args.cam_method, layer=args.cam_layer, force=args.force)
 
 # %% ../nbs/15_cli.ipynb #af1ac093
 def compare_parser()->argparse.ArgumentParser:
@@ -245,7 +247,7 @@ def demo_parser()->argparse.ArgumentParser:
     p = _parser('cxr_demo', 'Train, evaluate, explain and compare two models in minutes, on synthetic radiographs or on a folder of real ones.')
     p.add_argument('--data-dir', metavar='DIR', help='a real data set (default: phantoms, drawn on the spot)')
     p.add_argument('--output-dir', metavar='DIR', help='folder for everything (default: cxr_demo, or the next free cxr_demo-N)')
-    p.add_argument('--epochs', type=int, default=6, help='of each model (default: 6)')
+    p.add_argument('--epochs', type=int, default=8, help='of each model (default: 8)')
     p.add_argument('--img-size', type=int, default=64, metavar='SIZE', help='side of the input, pixels (default: 64)')
     p.add_argument('--seed', type=int, default=0, help='of phantoms, split, weights and order (default: 0)')
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:N or mps (default: auto)')

@@ -62,18 +62,10 @@ def _build_timm(name, n_classes, rate, size):
         near = difflib.get_close_matches(name, [*MODELS, *timm.list_models()], n=3, cutoff=.5)
         fix = f"did you mean {', '.join(near)}?" if near else f"use one of {', '.join(MODELS)} or a timm name"
         raise BadInput(f'{shown(name)}: not a model; {fix}')
-    try: return _calm_head(_timm(name, n_classes, size, **rate))
+    try: return _timm(name, n_classes, size, **rate)
     except (TypeError, RuntimeError, AssertionError, ValueError) as e:
         raise BadInput(f'{shown(name)}: timm cannot build it as asked ({shown(e)}); '
                        'check its tag, the drop rate and the image size') from None
-
-# %% ../nbs/06_zoo.ipynb #2c8fbd1e
-def _calm_head(model):
-    "Start linear heads with torch's own bounds, the inverse root of the number of features."
-    found = model.get_classifier()
-    for head in found if isinstance(found, (tuple, list)) else [found]:
-        if isinstance(head, nn.Linear): head.reset_parameters()
-    return model
 
 # %% ../nbs/06_zoo.ipynb #cdc39cc2
 def _timm(name, n_classes, size, pretrained=False, **kwargs):
@@ -321,7 +313,6 @@ def _load_timm(model, name, hint):
                           + hint) from None
     finally: constants.HF_HUB_OFFLINE = offline
     model.load_state_dict(full.state_dict())
-    if model.spec['n_classes'] != (full.pretrained_cfg or {}).get('num_classes'): _calm_head(model) # the hub has no such head
 
 def _reachable(url):
     "Does anything answer? Proxies are honoured; an HTTP error is an answer."

@@ -24,7 +24,7 @@ def found(predictor, kind, n=3):
     out, size = [], predictor.size
     for seed in range(FIRST, FIRST + 100):
         phantom = draw_phantom(seed, kind, 2*size)
-        x = to_batch([Image.fromarray(phantom.image).resize((size, size), Image.Resampling.BILINEAR)]).to(predictor.device)
+        x = to_batch([Image.fromarray(phantom.image).resize((size, size), Image.Resampling.BILINEAR)], predictor.model.stats).to(predictor.device)
         with torch.no_grad(): p = float(probability(predictor.model(x))[0])
         if p >= .5: out.append((phantom, p, [class_activation_maps(predictor.model, x, 1, layer=predictor.model.layer2, method=m)[0] for m in METHODS]))
         if len(out) == n: return out

@@ -101,11 +101,12 @@ def _say(text): print(text, flush=True)
 def _common(p, checkpoint=True):
     "Flags that everything with a checkpoint shares."
     g = p.add_argument_group('model')
-    g.add_argument('--checkpoint', metavar='FILE', required=checkpoint, help='best_model.pth, written by cxr_train or by the reference')
+    g.add_argument('--checkpoint', metavar='FILE', nargs='+', required=checkpoint, help='best_model.pth, written by cxr_train or by the reference; several answer together, by the mean of their probabilities')
     g.add_argument('--model', metavar='NAME', help='name of the model, where the checkpoint does not tell')
+    g.add_argument('--tta', action='store_true', help='test-time augmentation: the mean over three views of each image; takes three times as long')
     g.add_argument('--img-size', type=int, metavar='SIZE', help="side of the input, pixels (default: the checkpoint's, else 224)")
     g.add_argument('--class-names', nargs=2, metavar='NAME', help='names of logit 0 and logit 1 (default: NORMAL PNEUMONIA)')
-    g.add_argument('--threshold', type=float, default=.5, metavar='P', help='PNEUMONIA from this probability up; choose it before you look (default: 0.5)')
+    g.add_argument('--threshold', type=float, metavar='P', help="PNEUMONIA from this probability up; choose it before you look (default: the checkpoint's, else 0.5; of several checkpoints: 0.5)")
     g = p.add_argument_group('machine')
     g.add_argument('--batch-size', type=int, default=32, metavar='N', help='images in a pass (default: 32)')
     g.add_argument('--num-workers', type=int, metavar='N', help='accepted and not needed: images are read by threads')
@@ -114,8 +115,9 @@ def _common(p, checkpoint=True):
 def _predictor(args):
     if args.batch_size < 1: raise BadInput(f'--batch-size {args.batch_size}: give 1 or more')
     if args.img_size is not None and args.img_size < 32: raise BadInput(f'--img-size {args.img_size}: give 32 or more')
-    from cxr_nbdev.predict import Predictor
-    return Predictor.load(args.checkpoint, args.model, args.img_size, device=args.device, classes=args.class_names, threshold=args.threshold, bs=args.batch_size)
+    from cxr_nbdev.predict import Ensemble, Predictor
+    found = [Predictor.load(c, args.model, args.img_size, device=args.device, classes=args.class_names, threshold=args.threshold, bs=args.batch_size, tta=args.tta) for c in args.checkpoint]
+    return found[0] if len(found) == 1 else Ensemble(found, args.threshold)
 
 # %% ../nbs/15_cli.ipynb #9c1a8216
 def evaluate_parser()->argparse.ArgumentParser:
@@ -124,7 +126,7 @@ def evaluate_parser()->argparse.ArgumentParser:
     g = p.add_argument_group('data')
     g.add_argument('--data-dir', default='data/chest_xray', metavar='DIR', help='data set (default: data/chest_xray)')
     g.add_argument('--split', default='test', help='test, val or train: a folder; valid: what the run held out (default: test)')
-    g.add_argument('--manifest', metavar='FILE', help="the run's split.csv (default for valid: the one beside the checkpoint)")
+    g.add_argument('--manifest', metavar='FILE', help="the run's split.csv (default for valid: the one beside the checkpoint; of several checkpoints none)")
     g.add_argument('--skip-bad', action='store_true', help='leave out images that cannot be read, and count them')
     _common(p)
     g = p.add_argument_group('explanations')
@@ -134,7 +136,7 @@ def evaluate_parser()->argparse.ArgumentParser:
     g.add_argument('--cam-method', default='gradcam', metavar='NAME', help='gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam or eigengradcam (default: gradcam)')
     g.add_argument('--cam-layer', metavar='NAME', help="layer to look at, such as layer3 where images are small (default: the model's last map)")
     g = p.add_argument_group('output')
-    g.add_argument('--output-dir', metavar='DIR', help='folder for results (default: evaluation/MODEL)')
+    g.add_argument('--output-dir', metavar='DIR', help='folder for results (default: evaluation/MODEL, or evaluation/ensemble)')
     g.add_argument('--force', action='store_true', help='overwrite the results of a former evaluation')
     return p
 
@@ -143,17 +145,28 @@ def evaluate(argv:list|None=None, # Flags; None for those of the process
     "Run `cxr_evaluate`."
     return run_command('cxr_evaluate', _evaluate, evaluate_parser(), argv)
 
+# %% ../nbs/15_cli.ipynb #e3ae9047
 def _evaluate(args):
     if args.num_visualizations < 1: raise BadInput(f'--num-visualizations {args.num_visualizations}: give 1 or more')
+    several = len(args.checkpoint) > 1
+    if several and args.generate_grad_cam: raise BadInput('--generate-grad-cam: an ensemble has no layer to look at; give one checkpoint')
+    if several and args.split == 'valid' and not args.manifest:
+        raise BadInput('--split valid: each of several runs may have held out other images; add --manifest FILE, the split.csv that all were trained with')
     predictor = _predictor(args)
     from cxr_nbdev.evaluate import evaluate, summary_text, write_report
-    out = Path(args.output_dir or Path('evaluation')/predictor.info['model'])
-    beside = Path(args.checkpoint).parent/'split.csv'
+    out = Path(args.output_dir or Path('evaluation')/('ensemble' if several else predictor.info['model']))
+    beside = Path(args.checkpoint[0]).parent/'split.csv'
     manifest = args.manifest or (beside if args.split == 'valid' and beside.exists() else None)
     metrics = evaluate(predictor, args.data_dir, out, args.split, manifest, skip_bad=args.skip_bad, force=args.force, progress=True)
     if args.generate_grad_cam: _explain(predictor, args, out)
-    report = write_report(out, args.split, f'Checkpoint {Path(args.checkpoint).name} of {out.name}, input {predictor.size} x {predictor.size} pixels.')
+    report = write_report(out, args.split, _about(predictor, out))
     _say(f'{summary_text(metrics)}\nreport: {report}')
+
+def _about(predictor, out):
+    "Say which weights were asked, and at which size."
+    pixels = lambda p: f'{p.size} x {p.size} pixels'
+    if members := predictor.info.get('members'): return 'Mean of ' + ', '.join(f'{m} ({pixels(p)})' for m,p in zip(members, predictor.predictors)) + '.'
+    return f"Checkpoint {predictor.info['checkpoint']} of {out.name}, input {pixels(predictor)}."
 
 def _explain(predictor, args, out):
     import pandas as pd
@@ -187,7 +200,7 @@ def _compare(args):
 def predict_parser()->argparse.ArgumentParser:
     "Make the parser of `cxr_predict`."
     p = _parser('cxr_predict', 'Give the probability of PNEUMONIA for radiographs.')
-    p.add_argument('images', nargs='+', metavar='IMAGE_OR_FOLDER', help='JPEG, PNG or DICOM files, or folders with such')
+    p.add_argument('images', nargs='*', metavar='IMAGE_OR_FOLDER', help='JPEG, PNG or DICOM files, or folders with such')
     _common(p)
     g = p.add_argument_group('output')
     g.add_argument('--output', metavar='FILE.csv', help='write a table: file, probability, prediction')
@@ -200,9 +213,18 @@ def predict(argv:list|None=None, # Flags; None for those of the process
     "Run `cxr_predict`."
     return run_command('cxr_predict', _predict, predict_parser(), argv)
 
+# %% ../nbs/15_cli.ipynb #c117b66b
+def _take_images(args):
+    "Images named after `--checkpoint A B` are in its list: from the first name on that is not one of a checkpoint."
+    if not args.images:
+        n = next((i for i,f in enumerate(args.checkpoint) if i and Path(f).suffix.lower() not in ('.pth', '.pt', '.ckpt', '.safetensors')), len(args.checkpoint))
+        args.checkpoint, args.images = args.checkpoint[:n], args.checkpoint[n:]
+    if not args.images: raise BadInput('IMAGE_OR_FOLDER: none is named; give images or folders, such as cxr_predict FOLDER --checkpoint FILE')
+
 def _predict(args):
     from cxr_nbdev.core import atomic_path
     from cxr_nbdev.predict import find_images, readable
+    _take_images(args)
     if args.output and Path(args.output).exists() and not args.force: raise BadInput(f'{shown(args.output)}: exists; name another file, or add --force to overwrite')
     images = find_images(args.images)
     predictor = _predictor(args)

@@ -37,11 +37,14 @@ class TrainConfig:
     batch_size:int = _opt(32, 'images in a step', 'training')
     lr:float = _opt(1e-3, 'highest learning rate of the one-cycle schedule', 'training')
     weight_decay:float = _opt(1e-4, 'decoupled weight decay (AdamW)', 'training')
-    class_weights:bool = _opt(False, 'weigh the loss by the inverse class share', 'training')
+    class_weights:bool = _opt(True, 'weigh the loss by the inverse class share', 'training')
+    label_smoothing:float = _opt(.1, 'share of the target that is spread over both classes, against answers that are too sure', 'training')
+    ema:float = _opt(.99, 'running average of the weights, which is what is validated and kept: share of the old average in a step (0: none)', 'training')
     freeze_epochs:int|None = _opt(None, 'first epochs that train only the head (default: 1 if pretrained, else 0)', 'training')
     body_lr:float = _opt(.1, "pretrained body's learning rate, as a share of --lr", 'training')
     patience:int = _opt(0, 'stop after so many epochs without a better validation AUC (0: never)', 'training')
     augment:bool = _opt(True, 'augment training images', 'training')
+    progressive:bool = _opt(False, 'train the first third of the epochs at half the size and the second at three quarters: faster', 'training')
     seed:int = _opt(42, 'of split, weights, order and augmentation', 'training')
     device:str = _opt('auto', 'auto, cpu, cuda, cuda:N or mps', 'machine')
     amp:bool|None = _opt(None, 'mixed precision (default: on CUDA)', 'machine')
@@ -61,6 +64,8 @@ def check_config(config:TrainConfig, # As the user gave it
     for f in fields(c):
         if f.metadata['choices'] and getattr(c, f.name) not in f.metadata['choices']:
             raise BadInput(f'--{f.name.replace("_","-")} {shown(getattr(c, f.name))}: give one of {", ".join(map(str, f.metadata["choices"]))}')
+    if not 0 <= c.ema < 1: raise BadInput(f'--ema {c.ema}: give 0 for none, or a number below 1 such as 0.99')
+    if not 0 <= c.label_smoothing < 1: raise BadInput(f'--label-smoothing {c.label_smoothing}: give 0 for none, or a number below 1 such as 0.1')
     if not 0 < c.lr < 10: raise BadInput(f'--lr {c.lr}: give a number above 0 and below 10, such as 0.001')
     if c.pretrained is None: c.pretrained = c.weights is not None or c.model not in scratch_models
     if c.weights and not c.pretrained: raise BadInput('--weights and --no-pretrained contradict each other; leave one out')

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from .core import BadInput, DataError, atomic_path, new_results_folder, read_json, shown, write_json, write_text
 from .data import classes, count_overlaps, find_root, read_manifest, scan_folder, set_hash
 from .metrics import binary_metrics, calibration_curve, reference_metrics
-from .predict import Predictor
+from .predict import Ensemble, Predictor
 
 # %% ../nbs/10_evaluate.ipynb #8a983155
 def part_of(root:str|Path, # Data set
@@ -35,7 +35,7 @@ def part_of(root:str|Path, # Data set
     return rows.reset_index(drop=True), table, root
 
 # %% ../nbs/10_evaluate.ipynb #8402db24
-def predict_table(predictor:Predictor, # The model
+def predict_table(predictor:Predictor|Ensemble, # The model, or several
                   rows:pd.DataFrame, # file, label, patient
                   root:Path, # That `file` is relative to
                   progress:bool=False, # Draw a bar on stderr?
@@ -47,7 +47,7 @@ def predict_table(predictor:Predictor, # The model
 
 # %% ../nbs/10_evaluate.ipynb #75398f9e
 def measure(table:pd.DataFrame, # From `predict_table`
-            predictor:Predictor, # That made it
+            predictor:Predictor|Ensemble, # That made it
             rows:pd.DataFrame, # The same images: kind, hash
             split:str='test', # For the record
             n_boot:int=1000, # Bootstrap samples of patients for the intervals of AUC and AP
@@ -60,7 +60,8 @@ def measure(table:pd.DataFrame, # From `predict_table`
     kinds = {k: _sensitivity(p[(rows.kind == k).to_numpy()], predictor.threshold) for k in ('bacterial', 'viral') if (rows.kind == k).any()}
     return {**out, **{k:v for k,v in ours.items() if k not in (*counts, *out)}, 'counts': counts, 'sensitivity_by_kind': kinds,
             'model': predictor.info['model'], 'size': predictor.size, 'classes': predictor.classes, 'split': split,
-            'checkpoint': predictor.info.get('checkpoint'), 'test_hash': set_hash(rows)}
+            'checkpoint': predictor.info.get('checkpoint'), 'members': predictor.info.get('members'), 'tta': predictor.info['tta'],
+            'threshold_from': predictor.info['threshold_from'], 'test_hash': set_hash(rows)}
 
 def _sensitivity(p, threshold):
     from cxr_nbdev.metrics import wilson_interval
@@ -141,7 +142,7 @@ def calibration_figure(y:np.ndarray, # (n,) 0 or 1
     return fig
 
 # %% ../nbs/10_evaluate.ipynb #7235ac30
-def evaluate(predictor:Predictor, # The model
+def evaluate(predictor:Predictor|Ensemble, # The model, or several
              root:str|Path, # Data set
              out:str|Path, # Folder for the results
              split:str='test', # test, val, train or valid
@@ -194,8 +195,10 @@ def summary_rows(metrics:dict, # From `evaluate`
 def headline(metrics:dict, # From `evaluate`
             )->str: # One line
     "Say what was evaluated on what."
-    return (f"{metrics['model']} on {metrics['split']}: {metrics['n']} images of {metrics['n_patients']} patients, {metrics['n_normal']} NORMAL, "
-            f"{metrics['n_pneumonia']} PNEUMONIA; threshold {metrics['threshold']:g}, fixed before")
+    views = ' (mean of three views)' if metrics.get('tta') else ''
+    stored = ', stored in the checkpoint' if metrics.get('threshold_from') == 'checkpoint' else ''
+    return (f"{metrics['model']}{views} on {metrics['split']}: {metrics['n']} images of {metrics['n_patients']} patients, {metrics['n_normal']} NORMAL, "
+            f"{metrics['n_pneumonia']} PNEUMONIA; threshold {metrics['threshold']:g}{stored}, fixed before")
 
 def summary_text(metrics:dict, # From `evaluate`
                 )->str: # Lines for a terminal

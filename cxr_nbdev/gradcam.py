@@ -297,6 +297,7 @@ def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model
                      )->list: # Paths of the pictures
     "Write triptychs of samples drawn by seed from each class."
     model, out = getattr(predictor, 'model', None), Path(out)
+    if hasattr(predictor, 'predictors'): raise BadInput('heat maps: an ensemble has no layer to look at; give one checkpoint')
     if not hasattr(model, 'parameters'): raise BadInput('heat maps: need a PyTorch model; give the .pth checkpoint')
     rows = draw_samples(_sample_table(table, list(predictor.classes), split), n, seed)
     old = sorted(p.name for p in out.glob('sample_*_cam.png')) if out.is_dir() else []

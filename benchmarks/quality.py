@@ -98,7 +98,7 @@ def read_results(results):
         system, _, seed = f.parent.name.rpartition('-s')
         c = cfg.get('config', {})
         rows.append(dict(system=system if seed.isdigit() else f.parent.name, seed=int(seed) if seed.isdigit() else 0, metrics=m, config=c, device=cfg.get('device'), minutes=run.get('seconds', np.nan)/60,
-                         best_epoch=run.get('best', {}).get('epoch'), predictions=pd.read_csv(f.parent/'predictions_test.csv').sort_values('file').reset_index(drop=True)))
+                         best=run.get('best'), file=cfg, predictions=pd.read_csv(f.parent/'predictions_test.csv').sort_values('file').reset_index(drop=True)))
     return rows
 
 def summarise(rows):
@@ -142,7 +142,7 @@ def markdown(table, metadata):
     lines += [f'| *{name}* | {how} | {auc} | {acc} | | | |' for name, acc, auc, how in PUBLISHED]
     return '\n'.join(lines) + '\n'
 
-LABELS = {'border': 'border only (a check: should know little)', 'ensemble': 'ensemble of all runs above, flip and crop averaged'}
+LABELS = {'border': 'border only (a check: should know little)', 'ensemble': 'ensemble: mean answer of the nine runs above'}
 
 def paired(rows):
     "Paired tests over the same test images: patients resampled together for both systems, all seeds at once, and Holm's correction."
@@ -178,7 +178,93 @@ def report(results):
     with atomic_path(results/'table.csv') as tmp: table.round(5).to_csv(tmp, index=False, lineterminator='\n')
     write_text(results/'table.md', markdown(table, metadata))
     with atomic_path(results/'paired.csv') as tmp: paired(rows).round(5).to_csv(tmp, index=False, lineterminator='\n')
+    if any(r['best'] for r in rows): write_text(results/'MODEL_CARD.md', card(rows, table, metadata))
+    put_into_index((results/'table.md').read_text())
     print((results/'table.md').read_text())
+
+MARKS = '<!-- quality table, written by benchmarks/quality.py --report -->', '<!-- end of the quality table -->'
+
+def put_into_index(text):
+    "Put the table between its marks in nbs/index.ipynb, from which the README is made."
+    from cxr_nbdev.core import write_text
+    path = Path(__file__).parents[1]/'nbs'/'index.ipynb'
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        source = ''.join(cell['source'])
+        if MARKS[0] not in source: continue
+        before, rest = source.split(MARKS[0])
+        cell['source'] = (before + MARKS[0] + '\n\n' + text + '\n' + MARKS[1] + rest.split(MARKS[1])[1]).splitlines(keepends=True)
+        write_text(path, json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n')
+
+CARD = """# Model card: {model}
+
+Made by `python benchmarks/quality.py --report` from `benchmarks/results/quality/`; every figure below stands there. Headings after Mitchell et al. 2019, *Model cards for
+model reporting*.
+
+## Model
+
+- `{model}`, {parameters} input {size} x {size} pixels, two logits (0 NORMAL, 1 PNEUMONIA); the probability is their softmax.
+- {start}, {epochs} epochs with cxr_nbdev {version}, torch {torch}, on {device}; {minutes:.0f} minutes a run.
+- {seeds} runs (seeds {seed_list}); all options are in `config.json` of each. Weights are not published: the command below makes them again.
+- Picked from the single models by the mean validation AUC over seeds ({valid:.4f}), not by the test split.
+
+```
+cxr_train --data-dir data/chest_xray {flags} --seed {first_seed}
+```
+
+## Use
+
+For research and teaching on chest radiographs of children, and as a baseline for methods. **It is not a medical device, and no diagnosis may rest on it.**
+Out of scope: other ages, other hospitals, lateral views, CT, triage, and any finding but pneumonia. An image that is no chest radiograph also gets a probability.
+
+## Data
+
+Kermany, Zhang and Goldbaum 2018 (Mendeley Data v2, CC BY 4.0): children of one to five years, one hospital in Guangzhou. Trained on {n_train} images, checkpoint chosen on {n_valid} of
+other patients, both from the official training and validation folders; reported on the official test folder, {n_test} images of {n_patients} patients, {shared}.
+
+## Results on the test split
+
+Means over {seeds} seeds; intervals (95 %) over patients, resampled 2,000 times for these networks. Threshold {threshold}, fixed before.
+
+| | |
+| --- | --- |
+{rows}
+
+Sensitivity by kind, seed {first_seed}: {kinds}.
+
+## What to know before using it
+
+- Validation AUC is {valid:.4f} and test AUC {auc:.4f}: the test radiographs come from other ranges of patient numbers. Expect at least such a drop elsewhere, and measure it.
+- Specificity is the weak side at {threshold}: {false_alarms} of {n_normal} normal test images are called pneumonia with seed {first_seed}.
+- One hospital and one age group: nothing is known about other groups. Sex and age of single patients are not in the data, so no subgroup could be checked.
+- Known shortcuts: a network that sees only the outer tenth of each picture reaches AUC {border}. {metadata}
+"""
+
+def card(rows, table, metadata):
+    "The model card of the best single model by validation."
+    single = [r for r in rows if r['best'] and r['system'] and not r['system'].startswith('border') and r['metrics'].get('model') != 'ensemble']
+    mean_valid = pd.Series({s: np.mean([r['best']['roc_auc'] for r in single if r['system'] == s]) for s in {r['system'] for r in single}})
+    most = {s: sum(r['system'] == s for r in single) for s in mean_valid.index}
+    best = mean_valid[[s for s in mean_valid.index if most[s] == max(most.values())]].idxmax()     # among those with most seeds
+    runs = sorted((r for r in single if r['system'] == best), key=lambda r: r['seed'])
+    r, t = runs[0], table[table.system == best].iloc[0]
+    c, m, full = r['config'], r['metrics'], r['file']
+    default = {f.name: f.default for f in __import__('dataclasses').fields(__import__('cxr_nbdev.config', fromlist=['TrainConfig']).TrainConfig)}
+    skip = {'data_dir', 'output_dir', 'seed', 'save_freq', 'tensorboard', 'force', 'resume', 'pretrained', 'freeze_epochs', 'manifest'}
+    flag = lambda k, v: (f"--{k.replace('_', '-')}" if v else f"--no-{k.replace('_', '-')}") if isinstance(v, bool) else f"--{k.replace('_', '-')} {v}"
+    pct = lambda k: f'{100*t[k]:.1f} % ({100*t[k+"_low"]:.1f} to {100*t[k+"_high"]:.1f})'
+    border = table[table.system.str.startswith('border')]
+    counts = full['counts']
+    return CARD.format(model=c['model'], parameters='', size=c['img_size'], start='ImageNet weights' if c['pretrained'] else 'Trained from random weights', epochs=c['epochs'], version=full['versions']['cxr_nbdev'],
+        torch=full['versions']['torch'], device=r['device'], minutes=t.minutes, seeds=len(runs), seed_list=', '.join(str(x['seed']) for x in runs), first_seed=r['seed'], valid=mean_valid[best],
+        flags=' '.join(flag(k, v) for k, v in c.items() if k not in skip and v is not None and (v != default.get(k) or k == 'model')),
+        n_train=counts['train']['images'], n_valid=counts['valid']['images'], n_test=m['n'], n_patients=m['n_patients'], n_normal=m['n_normal'],
+        shared=f"sharing {m['shared_with_training']['patients']} patients and {m['shared_with_training']['hashes']} identical images with training",
+        threshold=m['threshold'], auc=t.auc, false_alarms=m['counts']['fp'],
+        rows='\n'.join(f'| {a} | {b} |' for a, b in [('AUC', f'{t.auc:.4f} ({t.auc_low:.4f} to {t.auc_high:.4f}), seeds {t.auc_sd:.4f} (SD)'), ('Accuracy', pct('accuracy')), ('Sensitivity', pct('sensitivity')), ('Specificity', pct('specificity'))]),
+        kinds=', '.join(f"{k} {v['found']} of {v['n']}" for k, v in m['sensitivity_by_kind'].items()),
+        border=f'{border.auc.iloc[0]:.3f}' if len(border) else 'not measured',
+        metadata=f"File properties alone ({', '.join(metadata['features'])}) reach {metadata['roc_auc']:.3f} on this copy of the data; in the original files size and colour mode tell still more, and none of them reaches the network." if metadata else '')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -207,11 +293,11 @@ def main():
         report(results)
 
 def ensemble(data, work, results, names):
-    "Evaluate the mean answer of all runs from scratch and of the pretrained ones, over flip and crop; the members are fixed here, not chosen."
+    "Evaluate the mean answer of all runs from scratch and of the pretrained ones; the members are fixed here, not chosen."
     import shutil
     ev = work/'evaluation'/'ensemble'
     if not (ev/'metrics_test.json').exists():
-        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', threads=2)
+        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--output-dir', ev, '--force', threads=2)
     out = results/'ensemble'
     out.mkdir(parents=True, exist_ok=True)
     for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)

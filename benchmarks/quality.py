@@ -29,7 +29,7 @@ def _runs(models, size, seeds, *flags):
 def _presets():
     cpu, gpu = {}, {}
     for s in (0, 1, 2):
-        cpu |= _runs(SCRATCH, 128, [s], '--epochs', 6, '--progressive') | _runs(['tf_efficientnet_lite0'], 160, [s], '--epochs', 4, '--progressive')
+        cpu |= _runs(SCRATCH, 128, [s], '--epochs', 8, '--progressive') | _runs(['tf_efficientnet_lite0'], 160, [s], '--epochs', 4, '--progressive')
         gpu |= _runs(SCRATCH, 224, [s], '--epochs', 20) | _runs(['tf_efficientnet_lite0', *OTHERS], 224, [s], '--epochs', 8) | _runs(['border'], 224, [s], '--epochs', 8)
     return dict(cpu=cpu | _runs(['border'], 64, [0], '--epochs', 4) | _runs(OTHERS, 64, [0], '--epochs', 2, '--no-pretrained'), gpu=gpu)
 
@@ -203,9 +203,9 @@ model reporting*.
 
 ## Model
 
-- `{model}`, {parameters} input {size} x {size} pixels, two logits (0 NORMAL, 1 PNEUMONIA); the probability is their softmax.
+- `{model}`, input {size} x {size} pixels, two logits (0 NORMAL, 1 PNEUMONIA); the probability is their softmax.
 - {start}, {epochs} epochs with cxr_nbdev {version}, torch {torch}, on {device}; {minutes:.0f} minutes a run.
-- {seeds} runs (seeds {seed_list}); all options are in `config.json` of each. Weights are not published: the command below makes them again.
+- Seeds {seed_list}; all options are in `config.json` of each. Weights are not published: the command below makes them again.
 - Picked from the single models by the mean validation AUC over seeds ({valid:.4f}), not by the test split.
 
 ```
@@ -224,7 +224,7 @@ other patients, both from the official training and validation folders; reported
 
 ## Results on the test split
 
-Means over {seeds} seeds; intervals (95 %) over patients, resampled 2,000 times for these networks. Threshold {threshold}, fixed before.
+Means over the seeds; intervals (95 %) over patients, resampled 2,000 times for these networks. Threshold {threshold}, fixed before.
 
 | | |
 | --- | --- |
@@ -237,7 +237,7 @@ Sensitivity by kind, seed {first_seed}: {kinds}.
 - Validation AUC is {valid:.4f} and test AUC {auc:.4f}: the test radiographs come from other ranges of patient numbers. Expect at least such a drop elsewhere, and measure it.
 - Specificity is the weak side at {threshold}: {false_alarms} of {n_normal} normal test images are called pneumonia with seed {first_seed}.
 - One hospital and one age group: nothing is known about other groups. Sex and age of single patients are not in the data, so no subgroup could be checked.
-- Known shortcuts: a network that sees only the outer tenth of each picture reaches AUC {border}. {metadata}
+- Known shortcuts: a network that sees only the outer tenth of each picture: {border}. {metadata}
 """
 
 def card(rows, table, metadata):
@@ -255,15 +255,15 @@ def card(rows, table, metadata):
     pct = lambda k: f'{100*t[k]:.1f} % ({100*t[k+"_low"]:.1f} to {100*t[k+"_high"]:.1f})'
     border = table[table.system.str.startswith('border')]
     counts = full['counts']
-    return CARD.format(model=c['model'], parameters='', size=c['img_size'], start='ImageNet weights' if c['pretrained'] else 'Trained from random weights', epochs=c['epochs'], version=full['versions']['cxr_nbdev'],
+    return CARD.format(model=c['model'], size=c['img_size'], start='ImageNet weights' if c['pretrained'] else 'Trained from random weights', epochs=c['epochs'], version=full['versions']['cxr_nbdev'],
         torch=full['versions']['torch'], device=r['device'], minutes=t.minutes, seeds=len(runs), seed_list=', '.join(str(x['seed']) for x in runs), first_seed=r['seed'], valid=mean_valid[best],
         flags=' '.join(flag(k, v) for k, v in c.items() if k not in skip and v is not None and (v != default.get(k) or k == 'model')),
         n_train=counts['train']['images'], n_valid=counts['valid']['images'], n_test=m['n'], n_patients=m['n_patients'], n_normal=m['n_normal'],
         shared=f"sharing {m['shared_with_training']['patients']} patients and {m['shared_with_training']['hashes']} identical images with training",
         threshold=m['threshold'], auc=t.auc, false_alarms=m['counts']['fp'],
-        rows='\n'.join(f'| {a} | {b} |' for a, b in [('AUC', f'{t.auc:.4f} ({t.auc_low:.4f} to {t.auc_high:.4f}), seeds {t.auc_sd:.4f} (SD)'), ('Accuracy', pct('accuracy')), ('Sensitivity', pct('sensitivity')), ('Specificity', pct('specificity'))]),
+        rows='\n'.join(f'| {a} | {b} |' for a, b in [('AUC', f'{t.auc:.4f} ({t.auc_low:.4f} to {t.auc_high:.4f})' + (f', standard deviation over seeds {t.auc_sd:.4f}' if len(runs) > 1 else '')), ('Accuracy', pct('accuracy')), ('Sensitivity', pct('sensitivity')), ('Specificity', pct('specificity'))]),
         kinds=', '.join(f"{k} {v['found']} of {v['n']}" for k, v in m['sensitivity_by_kind'].items()),
-        border=f'{border.auc.iloc[0]:.3f}' if len(border) else 'not measured',
+        border=f'AUC {border.auc.iloc[0]:.3f}' if len(border) else 'not measured',
         metadata=f"File properties alone ({', '.join(metadata['features'])}) reach {metadata['roc_auc']:.3f} on this copy of the data; in the original files size and colour mode tell still more, and none of them reaches the network." if metadata else '')
 
 def main():

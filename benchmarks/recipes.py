@@ -2,6 +2,7 @@
 
     python benchmarks/recipes.py run  --data-dir DATA --work WORK [--only NAME ...] [--seeds 0] [--jobs 2]
     python benchmarks/recipes.py rank --work WORK      tables of what was run, on validation only
+    python benchmarks/recipes.py shape --data-dir DATA --run FOLDER      what a change of shape does to the answers of a run of cxr_train, on its validation images
     python benchmarks/recipes.py test --work WORK      adds the test figures and how well each validation had ranked the recipes
 
 The training and val folders give three parts. `plain`: a tenth of the patients at random. `range`: the eighth of each series (IM, NORMAL2-IM,
@@ -270,9 +271,14 @@ def scores(folder, test=False):
     def reshaped(use, ways='raw'): # the shape of a picture drawn without regard to its class
         q = t[part(use) & (t.change.str.startswith('shape') | (t.change == 'none')) & (t.ways == ways)]
         return roc_auc_score(q.y, q.p) if (q.change != 'none').any() else float('nan')
+    def five_shapes(use): # one answer an image: the mean over its shapes
+        q = t[part(use) & (t.change.str.startswith('shape') | (t.change == 'none')) & (t.ways == 'raw')]
+        mean = q.groupby('file').agg(y=('y', 'first'), p=('p', 'mean'))
+        return roc_auc_score(mean.y, mean.p) if (q.change != 'none').any() else float('nan')
     out = dict(recipe=run['recipe'], seed=run['seed'], hold=run['hold'] or '', minutes=run['seconds']/60, plain=auc('valid'), range=auc('range'),
                plain_changed=np.mean([auc('valid', c) for c in changes]), range_changed=np.mean([auc('range', c) for c in changes]),
-               plain_reshaped=reshaped('valid'), range_reshaped=reshaped('range'), range_ema=auc('range', ways='ema'), range_tta=auc('range', ways='tta'))
+               plain_reshaped=reshaped('valid'), range_reshaped=reshaped('range'), range_ema=auc('range', ways='ema'), range_tta=auc('range', ways='tta'),
+               plain_shapes=five_shapes('valid'), range_shapes=five_shapes('range'))
     out['shifted'] = np.mean([auc('range')] + [auc('range', c) for c in changes])    # what recipes are chosen by: fixed before any was compared
     out |= {f'range_{k}': v for k, v in at_half('range').items()}
     if test: out |= dict(test=auc('test'), test_ema=auc('test', ways='ema'), test_tta=auc('test', ways='tta')) | {f'test_{k}': v for k, v in at_half('test').items()}
@@ -283,31 +289,51 @@ def read_runs(work, test=False):
     return pd.DataFrame([scores(f.parent, test) for f in sorted((work/'recipes').glob('*/predictions.csv'))]).sort_values('shifted', ascending=False).reset_index(drop=True)
 
 def agreement(table, n_boot=2000, seed=0):
-    "Spearman's rank correlation of each validation with the test AUC over the runs, with intervals from resampled runs."
+    "Spearman's rank correlation of each validation with the test AUC over the runs that have all of them, with intervals from resampled runs."
     import numpy as np, pandas as pd
     from scipy.stats import spearmanr
-    rng, rows = np.random.default_rng(seed), []
-    draws = [rng.integers(0, len(table), len(table)) for _ in range(n_boot)]
-    for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'plain_reshaped', 'range_reshaped'):
-        rho = lambda i: spearmanr(table[name].values[i], table.test.values[i]).statistic
-        found = [r for r in map(rho, draws) if np.isfinite(r)]
-        low, high = np.quantile(found, [.025, .975])
-        rows.append(dict(validation=name, runs=len(table), spearman=rho(np.arange(len(table))), low=low, high=high))
-    found = np.array([spearmanr(table.shifted.values[i], table.test.values[i]).statistic - spearmanr(table.plain.values[i], table.test.values[i]).statistic for i in draws])
-    rows.append(dict(validation='shifted minus plain', runs=len(table), spearman=rows[4]['spearman'] - rows[0]['spearman'], low=np.nanquantile(found, .025), high=np.nanquantile(found, .975)))
-    return pd.DataFrame(rows)
+    t = table.assign(reshaped=(table.plain_reshaped + table.range_reshaped)/2).dropna(subset=['reshaped'])
+    rng = np.random.default_rng(seed)
+    draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
+    rho = pd.DataFrame({name: [spearmanr(t[name].values[i], t.test.values[i]).statistic for i in draws] for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'reshaped')})
+    for name in ('shifted', 'reshaped'): rho[f'{name} minus plain'] = rho[name] - rho.plain
+    return pd.DataFrame([dict(validation=c, runs=len(t), spearman=rho[c][0], low=rho[c][1:].quantile(.025), high=rho[c][1:].quantile(.975)) for c in rho])
+
+def shape(data, folder, name):
+    "Ask a run about its own validation images, narrowed and flattened."
+    import pandas as pd, torch
+    from sklearn.metrics import roc_auc_score
+    from cxr_nbdev.data import find_root
+    from cxr_nbdev.predict import Predictor
+    from cxr_nbdev.zoo import probability
+    torch.set_num_threads(1)
+    predictor, t, root = Predictor.load(folder/'best_model.pth', device='cpu'), pd.read_csv(folder/'split.csv').query("use == 'valid'"), find_root(data)
+    y = (t.label == 'PNEUMONIA').to_numpy()
+    mean, std = (torch.tensor(s)[None,:,None,None] for s in predictor.model.stats)
+    x, rows = predictor.tensor([root/f for f in t.file])*std + mean, []
+    for text, sx, sy in [('as it is', 1, 1), ('narrower by 1.12', 1.12, 1), ('narrower by 1.25', 1.25, 1), ('wider by 1.25', .8, 1), ('flatter by 1.2', 1, 1.2), ('taller by 1.25', 1, .8)]:
+        with torch.inference_mode(): p = torch.cat([probability(predictor.model((_resample(b, sx, sy) - mean)/std)) for b in x.split(64)]).numpy()
+        rows.append(dict(run=name, picture=text, auc=roc_auc_score(y, p), sensitivity=(p[y] >= .5).mean(), specificity=(p[~y] < .5).mean()))
+    from runs import RESULTS
+    (RESULTS/'recipes').mkdir(parents=True, exist_ok=True)
+    out = pd.DataFrame(rows).round(4)
+    out.to_csv(RESULTS/'recipes'/f'shape_{name}.csv', index=False)
+    print(out.to_string())
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('do', choices=['run', 'one', 'rank', 'test'])
+    p.add_argument('do', choices=['run', 'one', 'rank', 'shape', 'test'])
     p.add_argument('--data-dir', default='data/chest_xray')
     p.add_argument('--work', type=Path, default=Path('runs'))
     p.add_argument('--only', nargs='+', default=list(RECIPES), metavar='NAME')
     p.add_argument('--seeds', type=int, nargs='+', default=[0])
     p.add_argument('--hold', default=None)
+    p.add_argument('--run', type=Path, help='folder of a run of cxr_train')
+    p.add_argument('--name', help='name of its table (default: that of the folder)')
     p.add_argument('--jobs', type=int, default=2)
     a = p.parse_args()
     if a.do == 'one': return run(a.only[0], a.seeds[0], a.data_dir, a.work, a.hold)
+    if a.do == 'shape': return shape(a.data_dir, a.run, a.name or a.run.name)
     if a.do == 'run':
         from runs import in_parallel
         def one(job):

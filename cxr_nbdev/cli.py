@@ -103,7 +103,7 @@ def _common(p, checkpoint=True):
     g = p.add_argument_group('model')
     g.add_argument('--checkpoint', metavar='FILE', nargs='+', required=checkpoint, help='best_model.pth, written by cxr_train or by the reference; several answer together, by the mean of their probabilities')
     g.add_argument('--model', metavar='NAME', help='name of the model, where the checkpoint does not tell')
-    g.add_argument('--tta', action='store_true', help='test-time augmentation: the mean over three views of each image; takes three times as long')
+    g.add_argument('--tta', action='store_true', help='test-time augmentation: the mean over five shapes of each image; takes five times as long')
     g.add_argument('--img-size', type=int, metavar='SIZE', help="side of the input, pixels (default: the checkpoint's, else 224)")
     g.add_argument('--class-names', nargs=2, metavar='NAME', help='names of logit 0 and logit 1 (default: NORMAL PNEUMONIA)')
     g.add_argument('--threshold', type=float, metavar='P', help="PNEUMONIA from this probability up; choose it before you look (default: the checkpoint's, else 0.5; of several checkpoints: 0.5)")

@@ -195,7 +195,7 @@ def summary_rows(metrics:dict, # From `evaluate`
 def headline(metrics:dict, # From `evaluate`
             )->str: # One line
     "Say what was evaluated on what."
-    views = ' (mean of three views)' if metrics.get('tta') else ''
+    views = ' (mean of five shapes)' if metrics.get('tta') else ''
     stored = ', stored in the checkpoint' if metrics.get('threshold_from') == 'checkpoint' else ''
     return (f"{metrics['model']}{views} on {metrics['split']}: {metrics['n']} images of {metrics['n_patients']} patients, {metrics['n_normal']} NORMAL, "
             f"{metrics['n_pneumonia']} PNEUMONIA; threshold {metrics['threshold']:g}{stored}, fixed before")

@@ -172,6 +172,8 @@ def report(results):
     if not rows: raise SystemExit(f'{results.name}: holds no result yet; run with --data-dir and --work first')
     table = summarise(rows)
     table['label'] = [LABELS.get(s.rpartition('-')[0] if s not in LABELS else s) or f'`{s.rpartition("-")[0] or s}`' for s in table.system]
+    plain = {r['system'] for r in rows if r['config'].get('model') in OTHERS and not r['config'].get('pretrained')}
+    table.loc[table.system.isin(plain), 'label'] += ', random weights'
     order = {s: i for i, s in enumerate(['custom_resnet18', 'custom_resnet_cbam', 'tf_efficientnet_lite0', *OTHERS, 'ensemble', 'border'])}
     table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99)))).reset_index(drop=True)
     metadata = read_json(results/'metadata'/'metrics_test.json') if (results/'metadata'/'metrics_test.json').exists() else None

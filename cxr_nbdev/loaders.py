@@ -35,6 +35,7 @@ class Gamma(RandTransform):
         power = torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(-self.max_gamma, self.max_gamma).exp()
         return x.clamp(0, 1)**power
 
+# %% ../nbs/02_loaders.ipynb #01115b6a
 class Blur(RandTransform):
     "Blur a batch by one random Gaussian: a less sharp detector."
     split_idx, order = 0, 41
@@ -47,6 +48,7 @@ class Blur(RandTransform):
         sigma = .05 + float(torch.rand(1))*self.max_sigma*x.shape[-1] # pixels; nothing is seen of .05
         return TensorImage(gaussian_blur(x.as_subclass(torch.Tensor), 2*int(3*sigma) + 1, sigma))
 
+# %% ../nbs/02_loaders.ipynb #d9a3a05a
 class Noise(RandTransform):
     "Add grey Gaussian noise, of a strength drawn for each image: a lower dose."
     split_idx, order = 0, 42
@@ -59,6 +61,7 @@ class Noise(RandTransform):
         sd = torch.rand(len(x), 1, 1, 1, device=x.device)*self.max_sd
         return (x + sd*torch.randn_like(x[:, :1])).clamp(0, 1)
 
+# %% ../nbs/02_loaders.ipynb #e891708d
 def aspect_mat(x:torch.Tensor, # Images, (n,c,h,w)
                max_log:float=.25, # The logarithm of the factor is drawn from -max_log to max_log
                p:float=1., # Probability for an image
@@ -68,6 +71,7 @@ def aspect_mat(x:torch.Tensor, # Images, (n,c,h,w)
     a, zero = (2*draw() - 1)*max_log*(draw() < p), torch.zeros(len(x), device=x.device)
     return affine_mat((-a).exp(), zero, zero, zero, a.exp(), zero)
 
+# %% ../nbs/02_loaders.ipynb #56591e89
 def radiograph_tfms(max_rotate:float=7., # Degrees
                     min_zoom:float=.9, # Scale
                     max_zoom:float=1.1, # Scale

@@ -47,7 +47,7 @@ class TrainConfig:
     progressive:bool = _opt(False, 'train the first third of the epochs at half the size and the second at three quarters: faster', 'training')
     seed:int = _opt(42, 'of split, weights, order and augmentation', 'training')
     device:str = _opt('auto', 'auto, cpu, cuda, cuda:N or mps', 'machine')
-    amp:bool|None = _opt(None, 'mixed precision (default: on CUDA)', 'machine')
+    amp:bool|None = _opt(None, 'mixed precision; on a CPU bfloat16, in training only (default: on CUDA)', 'machine')
     output_dir:str|None = _opt(None, 'folder for results (default: checkpoints/MODEL)', 'output')
     save_freq:int = _opt(10, 'epochs between kept checkpoints (0: none)', 'output')
     tensorboard:bool = _opt(True, 'write TensorBoard events to logs/', 'output')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['validation_scores', 'Watch', 'Average', 'kept_model', 'Checkpoints', 'best_epoch', 'optimizer_state',
            'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'ChannelsLast',
-           'grow_sizes', 'Grow', 'make_learner', 'find_lr', 'fit', 'read_data', 'build', 'train', 'peak_memory',
-           'suggest_lr']
+           'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU', 'fast_bfloat16', 'find_lr', 'fit', 'read_data', 'build',
+           'train', 'peak_memory', 'suggest_lr']
 
 # %% ../nbs/07_train.ipynb #82ba70a2
 import time, warnings
@@ -233,7 +233,7 @@ def make_learner(dls:DataLoaders, # From `make_dls`
                  weights:np.ndarray|None=None, # Class weights for the loss, (2,)
                  weight_decay:float=1e-4, # Decoupled
                  label_smoothing:float=0., # Share of the target spread over both classes, in [0,1)
-                 amp:bool|None=None, # Mixed precision; None: on CUDA
+                 amp:bool|None=None, # Mixed precision: bfloat16 or, on older GPUs, float16; None: on CUDA only
                  folder:str|Path='.', # Where the learner keeps temporary files
                 )->Learner: # Two parameter groups: body, head
     "Put data, model, loss and optimizer together."
@@ -244,9 +244,30 @@ def make_learner(dls:DataLoaders, # From `make_dls`
     return Learner(dls, model.to(device), loss_func=loss, opt_func=partial(Adam, decouple_wd=True), splitter=param_groups, wd=weight_decay, cbs=cbs,
                    metrics=[_shown_score(n) for n in ('roc_auc', 'sensitivity', 'specificity')], path=Path(folder), model_dir='.')
 
+# %% ../nbs/07_train.ipynb #437ea93d
+class HalfOnCPU(Callback):
+    "Run forward passes of training in bfloat16 on the CPU."
+    order = 10
+    cast = None
+    def before_batch(self):
+        if not self.training: return
+        self.cast = torch.autocast('cpu', torch.bfloat16)
+        self.cast.__enter__()
+    def after_pred(self): self.learn.pred = self.pred.float(); self._leave()
+    def after_batch(self): self._leave() # runs when a step fails, too
+    def _leave(self):
+        if self.cast is not None: self.cast.__exit__(None, None, None)
+        self.cast = None
+
+def fast_bfloat16()->bool: # False where torch cannot tell
+    "Tell whether this CPU has instructions for bfloat16."
+    return any(getattr(torch.cpu, f'_is_{name}_supported', bool)() for name in ('avx512_bf16', 'amx_tile'))
+
 def _mixed_precision(device):
-    if device.type != 'cuda': raise BadInput(f'--amp on {device}: mixed precision needs a CUDA device; leave it out')
-    return MixedPrecision(amp_mode=AMPMode.BF16 if torch.cuda.is_bf16_supported() else AMPMode.FP16)
+    if device.type == 'cuda': return MixedPrecision(amp_mode=AMPMode.BF16 if torch.cuda.is_bf16_supported() else AMPMode.FP16)
+    if device.type != 'cpu': raise BadInput(f'--amp on {device}: mixed precision needs a CUDA device or a CPU; leave it out')
+    if not fast_bfloat16(): warnings.warn('--amp: this CPU has no instructions for bfloat16, so training gets slower by it; leave it out', stacklevel=3)
+    return HalfOnCPU()
 
 # %% ../nbs/07_train.ipynb #8f62cfaa
 def find_lr(learn:Learner, # From `make_learner`; its weights are put back

@@ -101,32 +101,33 @@ def read_results(results):
                          best=run.get('best'), file=cfg, predictions=pd.read_csv(f.parent/'predictions_test.csv').sort_values('file').reset_index(drop=True)))
     return rows
 
+def truth(runs):
+    "Labels (n,), patients (n,) and probabilities (k,n) of the k runs of a system."
+    tables = [r['predictions'] for r in runs]
+    if any(list(t.file) != list(tables[0].file) for t in tables): raise SystemExit(f"{runs[0]['system']}: its runs are about other test images; evaluate them again")
+    return (tables[0].label == 'PNEUMONIA').to_numpy().astype(int), tables[0].patient.to_numpy(), np.stack([t.probability for t in tables])
+
+def statistics(thresholds):
+    "Name -> statistic of y (n,), p (k,n), weights (b,n): the mean over k networks, each at its threshold."
+    from cxr_nbdev.metrics import auc, threshold_stat
+    def at(name): return lambda y, p, w=None: np.mean([np.atleast_1d(threshold_stat(name, t)(y, q, w)) for q, t in zip(p, thresholds)], axis=0)
+    return dict(auc=lambda y, p, w=None: np.mean([np.atleast_1d(auc(y, q, w)) for q in p], axis=0), **{n: at(n) for n in ('accuracy', 'sensitivity', 'specificity')})
+
 def summarise(rows):
     "A row a system: means over seeds, with intervals over patients for these seeds."
-    from cxr_nbdev.metrics import auc, cluster_bootstrap
+    from cxr_nbdev.metrics import cluster_bootstrap
     out = []
     for system in dict.fromkeys(r['system'] for r in rows):
         runs = [r for r in rows if r['system'] == system]
-        first, n = runs[0]['predictions'], len(runs)
-        y = (first.label == 'PNEUMONIA').to_numpy().astype(int)
-        p = np.stack([r['predictions'].probability for r in runs])
-        thresholds = np.array([r['metrics']['threshold'] for r in runs])
-        def mean_of(f): # over the seeds, inside each resample of patients
-            return lambda y, p, w=None: np.mean([f(y, q, t, w) for q, t in zip(all_p, thresholds)], axis=0)
-        all_p = p
-        def at(keep):
-            def f(y, q, t, w):
-                w = np.ones((1, len(y))) if w is None else np.atleast_2d(w)
-                ok, sel = ((q >= t) == (y == 1)).astype(float), keep(y)
-                return (w[:, sel]*ok[sel]).sum(1)/w[:, sel].sum(1)
-            return mean_of(f)
-        row = dict(system=system, model=runs[0]['metrics'].get('model'), seeds=n, pixels=runs[0]['config'].get('img_size') or runs[0]['metrics'].get('size'),
-                   epochs=runs[0]['config'].get('epochs'), minutes=np.nanmean([r['minutes'] for r in runs]) if any(np.isfinite(r['minutes']) for r in runs) else np.nan, device=runs[0]['device'], tta=bool(runs[0]['metrics'].get('tta')))
-        for name, stat in dict(auc=mean_of(lambda y, q, t, w: np.atleast_1d(auc(y, q, w))), accuracy=at(lambda y: y >= 0), sensitivity=at(lambda y: y == 1), specificity=at(lambda y: y == 0)).items():
-            low, high = cluster_bootstrap(stat, y, p.mean(0), first.patient.to_numpy(), n_boot=2000)
-            row |= {name: float(np.atleast_1d(stat(y, p.mean(0)))[0]), f'{name}_low': low, f'{name}_high': high}
+        y, patients, p = truth(runs)
+        c, m, minutes = runs[0]['config'], runs[0]['metrics'], [r['minutes'] for r in runs if np.isfinite(r['minutes'])]
+        row = dict(system=system, model=m.get('model'), seeds=len(runs), pixels=c.get('img_size') or m.get('size'), epochs=c.get('epochs'),
+                   minutes=np.mean(minutes) if minutes else np.nan, device=runs[0]['device'], tta=bool(m.get('tta')))
+        for name, stat in statistics([r['metrics']['threshold'] for r in runs]).items():
+            # the bootstrap wants one probability an image; the statistic takes all networks' instead
+            low, high = cluster_bootstrap(lambda y, _, w: stat(y, p, w), y, p.mean(0), patients, n_boot=2000)
             each = [r['metrics'][{'auc': 'roc_auc'}.get(name, name)] for r in runs]
-            row[f'{name}_sd'] = float(np.std(each, ddof=1)) if n > 1 else np.nan
+            row |= {name: float(stat(y, p)[0]), f'{name}_low': low, f'{name}_high': high, f'{name}_sd': float(np.std(each, ddof=1)) if len(each) > 1 else np.nan}
         out.append(row)
     return pd.DataFrame(out)
 
@@ -145,22 +146,26 @@ def markdown(table, metadata):
 LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each'}
 
 def paired(rows):
-    "Paired tests over the same test images: patients resampled together for both systems, all seeds at once, and Holm's correction."
+    "Paired tests of AUC over the same patients: for these networks, and where both have several seeds for other seeds too; Holm's correction of the first."
     from cxr_nbdev.metrics import auc, holm, paired_bootstrap
     by = {}
     for r in rows: by.setdefault(r['system'], []).append(r)
+    def runs_of(name): return next((by[s] for s in by if name in (s, s.rpartition('-')[0])), None)
     out = []
     for a, b in PAIRS:
-        a, b = (next((by[s] for s in by if s.rpartition('-')[0] == name or s == name), None) for name in (a, b))
+        a, b = runs_of(a), runs_of(b)
         if not a or not b: continue
-        seeds = sorted({r['seed'] for r in a} & {r['seed'] for r in b})
-        first = a[0]['predictions']
-        y = (first.label == 'PNEUMONIA').to_numpy().astype(int)
-        stack = lambda rs: np.stack([r['predictions'].probability for r in rs if r['seed'] in seeds])
-        got = paired_bootstrap(auc, y, stack(a), stack(b), first.patient.to_numpy(), n_boot=5000, seed=0)
-        out.append(dict(first=a[0]['system'], second=b[0]['system'], seeds=len(seeds), difference=got['difference'], low=got['interval'][0], high=got['interval'][1], p=got['p']))
+        common = {r['seed'] for r in a} & {r['seed'] for r in b}
+        if 'ensemble' not in (a[0]['system'], b[0]['system']): a, b = ([r for r in rs if r['seed'] in common] for rs in (a, b)) # the ensemble has no seed
+        (y, patients, p), (_, _, q) = truth(a), truth(b)
+        these = paired_bootstrap(auc, y, p, q, patients, n_boot=5000, seed=0)
+        other = paired_bootstrap(auc, y, p, q, patients, n_boot=5000, seed=0, new_seeds=True)
+        low, high = these['interval'] or (np.nan, np.nan)
+        low_new, high_new = other['interval'] or (np.nan, np.nan)
+        out.append(dict(first=a[0]['system'], second=b[0]['system'], runs_first=len(a), runs_second=len(b), difference=these['difference'], low=low, high=high, p=these['p'],
+                        new_seeds_low=low_new, new_seeds_high=high_new, new_seeds_p=other['p']))
     t = pd.DataFrame(out)
-    if len(t): t['p_holm'] = holm(t.p.to_numpy())
+    if len(t): t.insert(list(t).index('p') + 1, 'p_holm', holm(t.p.to_numpy()))
     return t
 
 PAIRS = [('custom_resnet_cbam', 'custom_resnet18'), ('resnet_cbam', 'plain_resnet18'), ('tf_efficientnet_lite0', 'custom_resnet18'), ('ensemble', 'tf_efficientnet_lite0'), ('ensemble', 'custom_resnet18')]
@@ -244,6 +249,8 @@ Sensitivity by kind, seed {first_seed}: {kinds}.
 
 def card(rows, table, metadata):
     "The model card of the best single model by validation."
+    from dataclasses import fields
+    from cxr_nbdev.config import TrainConfig
     single = [r for r in rows if r['best'] and r['system'] and not r['system'].startswith('border') and r['metrics'].get('model') != 'ensemble']
     mean_valid = pd.Series({s: np.mean([r['best']['roc_auc'] for r in single if r['system'] == s]) for s in {r['system'] for r in single}})
     most = {s: sum(r['system'] == s for r in single) for s in mean_valid.index}
@@ -251,7 +258,7 @@ def card(rows, table, metadata):
     runs = sorted((r for r in single if r['system'] == best), key=lambda r: r['seed'])
     r, t = runs[0], table[table.system == best].iloc[0]
     c, m, full = r['config'], r['metrics'], r['file']
-    default = {f.name: f.default for f in __import__('dataclasses').fields(__import__('cxr_nbdev.config', fromlist=['TrainConfig']).TrainConfig)}
+    default = {f.name: f.default for f in fields(TrainConfig)}
     skip = {'data_dir', 'output_dir', 'seed', 'save_freq', 'tensorboard', 'force', 'resume', 'pretrained', 'freeze_epochs', 'manifest'}
     flag = lambda k, v: (f"--{k.replace('_', '-')}" if v else f"--no-{k.replace('_', '-')}") if isinstance(v, bool) else f"--{k.replace('_', '-')} {v}"
     pct = lambda k: f'{100*t[k]:.1f} % ({100*t[k+"_low"]:.1f} to {100*t[k+"_high"]:.1f})'

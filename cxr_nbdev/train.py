@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['validation_scores', 'Watch', 'Average', 'kept_model', 'Checkpoints', 'best_epoch', 'optimizer_state',
-           'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'ChannelsLast',
-           'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU', 'fast_bfloat16', 'find_lr', 'fit', 'read_data', 'build',
-           'train', 'peak_memory', 'suggest_lr']
+           'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'Tell',
+           'ChannelsLast', 'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU', 'fast_bfloat16', 'find_lr', 'fit',
+           'read_data', 'build', 'train', 'peak_memory', 'suggest_lr']
 
-# %% ../nbs/07_train.ipynb #82ba70a2
-import time, warnings
+# %% ../nbs/07_train.ipynb #7da5cbe7
+import contextlib, sys, time, warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
+from fastprogress.fastprogress import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from .config import TrainConfig, check_config, save_config
 from .core import BadInput, CheckpointError, Diverged, Unavailable, atomic_path, new_results_folder, pick_device, set_seed, shown, write_json
@@ -197,6 +198,24 @@ def events_or_warning(folder:Path, # Folder for event files
         return []
     return [Events(folder, first)]
 
+# %% ../nbs/07_train.ipynb #c8c426b7
+class Tell(Callback):
+    "Say a line an epoch, where no progress bar is drawn."
+    order = 59
+    def __init__(self, say, epochs:int): self.say, self.epochs = say, epochs
+    def after_epoch(self):
+        if not self.watch.losses: return
+        r, shown_as = self.watch.history[-1], lambda v: 'none' if v is None else f'{v:.4f}'
+        self.say(f"epoch {r['epoch']+1}/{self.epochs}: loss {shown_as(r['train_loss'])}, validation loss {shown_as(r['valid_loss'])}, "
+                 f"AUC {shown_as(r['roc_auc'])}, sensitivity {shown_as(r['sensitivity'])}, specificity {shown_as(r['specificity'])}, {r['seconds']:.0f} s")
+
+def _draws_bars(): return IN_NOTEBOOK or sys.stdout.isatty()
+
+@contextlib.contextmanager
+def _quiet(learn):
+    "Neither bars nor fastai's own lines."
+    with learn.no_bar(), learn.no_logging(): yield
+
 # %% ../nbs/07_train.ipynb #aed1b498
 class ChannelsLast(Callback):
     "Keep batches and weights in channels-last order."
@@ -363,8 +382,10 @@ def _train(config, out, say, started, cbs):
     save_config(config, out/'config.json', **info, counts=describe_data(table, 'use').to_dict('index'), versions=_versions())
     events = partial(events_or_warning, out/'logs') if config.tensorboard else (lambda first: [])
     grow = (lambda first: [Grow(grow_sizes(config.img_size, config.epochs), first)]) if config.progressive else (lambda first: [])
-    fit(learn, config.epochs, config.lr, config.seed, config.freeze_epochs, config.body_lr if config.pretrained else 1., history, opt_state, config.ema,
-        lambda first: [Checkpoints(out, info, config.save_freq, config.patience), *events(first), *grow(first), *cbs])
+    bars = _draws_bars()
+    with contextlib.nullcontext() if bars else _quiet(learn):
+        fit(learn, config.epochs, config.lr, config.seed, config.freeze_epochs, config.body_lr if config.pretrained else 1., history, opt_state, config.ema,
+            lambda first: [Checkpoints(out, info, config.save_freq, config.patience), *events(first), *grow(first), *([] if bars else [Tell(say, config.epochs)]), *cbs])
     return _finish(learn, history, out, info, say, started)
 
 # %% ../nbs/07_train.ipynb #339c65d8

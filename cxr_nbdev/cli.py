@@ -192,9 +192,9 @@ def compare(argv:list|None=None, # Flags; None for those of the process
     return run_command('cxr_compare', _compare, compare_parser(), argv)
 
 def _compare(args):
-    from cxr_nbdev.compare import comparison_text, format_terminal, write_comparison
+    from cxr_nbdev.compare import format_terminal, write_comparison
     table = write_comparison(args.evaluation_dir, args.output, args.split, args.force)
-    _say(f"{format_terminal(table)}\n\n{comparison_text(table)}\nwritten: {', '.join(str(f) for f in table.attrs['files'])}")
+    _say(f"{format_terminal(table)}\n\n{table.attrs['text']}\nwritten: {', '.join(str(f) for f in table.attrs['files'])}")
 
 # %% ../nbs/15_cli.ipynb #7e8218b1
 def predict_parser()->argparse.ArgumentParser:

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['check_arrays', 'confusion_counts', 'wilson_interval', 'mean_interval', 'proportions', 'auc', 'average_precision',
-           'patient_codes', 'bootstrap_weights', 'cluster_bootstrap', 'auc_interval', 'calibration_curve',
-           'expected_calibration_error', 'binary_metrics', 'reference_metrics', 'delong_interval', 'delong_test',
-           'threshold_stat', 'paired_bootstrap', 'mcnemar_test', 'holm']
+           'patient_codes', 'bootstrap_weights', 'cluster_bootstrap', 'auc_interval', 'effective_counts',
+           'predictive_values', 'predictive_intervals', 'calibration_curve', 'expected_calibration_error',
+           'brier_score', 'log_loss', 'recalibration', 'binary_metrics', 'reference_metrics', 'delong_interval',
+           'delong_test', 'threshold_stat', 'paired_bootstrap', 'mcnemar_test', 'holm', 'table_statistics',
+           'weighted_statistics', 'all_metrics']
 
 # %% ../nbs/09_metrics.ipynb #2073f8eb
 import math
@@ -115,6 +117,11 @@ def _by_score(y:np.ndarray, p:np.ndarray, weights:np.ndarray|None)->tuple:
     starts = np.flatnonzero(np.r_[True, p[1:] > p[:-1]])
     return np.add.reduceat(w*y, starts, axis=-1),np.add.reduceat(w*(1-y), starts, axis=-1)
 
+def _auc_of(pos:np.ndarray, neg:np.ndarray)->object:
+    "AUC from what `_by_score` gives."
+    below = neg.cumsum(-1) - neg/2
+    return (pos*below).sum(-1) / (pos.sum(-1)*neg.sum(-1))
+
 def auc(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
         p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
         weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
@@ -122,12 +129,16 @@ def auc(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
     "Compute the area under the ROC curve: the share of pairs in the right order, ties counting one half."
     y,p = check_arrays(y, p)
     if y.min() == y.max(): return None
-    pos,neg = _by_score(y, p, weights)
-    below = neg.cumsum(-1) - neg/2
-    got = (pos*below).sum(-1) / (pos.sum(-1)*neg.sum(-1))
+    got = _auc_of(*_by_score(y, p, weights))
     return got if np.ndim(got) else float(got)
 
-# %% ../nbs/09_metrics.ipynb #4812fa05
+# %% ../nbs/09_metrics.ipynb #e93b7f00
+def _precision_of(pos:np.ndarray, neg:np.ndarray)->object:
+    "Average precision from what `_by_score` gives."
+    tp = pos[..., ::-1].cumsum(-1)
+    called = tp + neg[..., ::-1].cumsum(-1)
+    return (pos[..., ::-1]*tp/np.where(called > 0, called, 1)).sum(-1) / pos.sum(-1)
+
 def average_precision(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                       p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
                       weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
@@ -135,11 +146,7 @@ def average_precision(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
     "Compute the area under the precision-recall steps."
     y,p = check_arrays(y, p)
     if y.min() == y.max(): return None
-    pos,neg = (a[..., ::-1] for a in _by_score(y, p, weights))
-    tp = pos.cumsum(-1)
-    called = tp + neg.cumsum(-1)
-    precision = tp / np.where(called > 0, called, 1)
-    got = (pos*precision).sum(-1) / pos.sum(-1)
+    got = _precision_of(*_by_score(y, p, weights))
     return got if np.ndim(got) else float(got)
 
 # %% ../nbs/09_metrics.ipynb #31f311d0
@@ -223,6 +230,65 @@ def auc_interval(area:float, # ROC-AUC, from 0 to 1
         return a
     return low(area, n_pneumonia, n_normal),1-low(1-area, n_normal, n_pneumonia)
 
+# %% ../nbs/09_metrics.ipynb #45b01e74
+def effective_counts(right:object, # Does the image count, (n,): 0 or 1
+                     patients:object=None, # One patient an image, (n,); None: every image is one
+                     level:float=.95, # Confidence of the interval that they are for
+                    )->tuple: # k and n, real: as many independent images as say the same; (0.,0.) without images
+    "Shrink k of n images to what they are worth when patients have several."
+    from scipy.stats import t
+    z,right = _z(level),np.asarray(right, float)
+    n,k = len(right),float(right.sum())
+    if not n: return 0.,0.
+    _,code = np.unique(patient_codes(patients, n), return_inverse=True)
+    m,share = int(code.max())+1,k/n
+    if m == n: return k,float(n)
+    worth = float(m)
+    if 0 < k < n and m > 1:
+        r = np.bincount(code, right-share)
+        variance = m/(m-1) * (r@r) / n**2
+        worth = share*(1-share)/max(variance, 1e-300) * (z/t.ppf((1+level)/2, m-1))**2
+    worth = min(float(n), max(1., worth))
+    return share*worth,worth
+
+# %% ../nbs/09_metrics.ipynb #28ec349b
+def predictive_values(sensitivity:float, # From 0 to 1 (an array gives arrays)
+                      specificity:float, # From 0 to 1
+                      prevalence:float, # Share of PNEUMONIA where it would be used, between 0 and 1
+                     )->tuple: # Positive and negative predictive value; NaN where nothing is called so
+    "Compute the predictive values at a prevalence by Bayes' rule."
+    if not (isinstance(prevalence, (int, float, np.number)) and 0 < prevalence < 1):
+        raise BadInput(f'prevalence: is {shown(prevalence)}, and a share between 0 and 1 is needed, as .1')
+    se,sp,pi = np.asarray(sensitivity, float),np.asarray(specificity, float),float(prevalence)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ppv,npv = se*pi/(se*pi + (1-sp)*(1-pi)),sp*(1-pi)/(sp*(1-pi) + (1-se)*pi)
+    return (ppv,npv) if ppv.ndim else (float(ppv),float(npv))
+
+# %% ../nbs/09_metrics.ipynb #808e682f
+def _ratio_interval(a:float, a_ends:tuple, b:float, b_ends:tuple)->tuple:
+    "Interval of a/b from intervals of a and b (MOVER-R); a > 0 or b > 0, infinite above where b = 0."
+    if not b: return 1/_ratio_interval(b, b_ends, a, a_ends)[1],math.inf
+    (la,ha),(lb,hb) = a_ends,b_ends
+    def root(oa, ob): return a*b + math.sqrt(max(0., (a*b)**2 - oa*(2*a-oa)*ob*(2*b-ob)))
+    return la*(2*a-la)/root(la, hb) if a else 0.,root(ha, lb)/(lb*(2*b-lb))
+
+def predictive_intervals(ill:tuple, # (k,n): k of n PNEUMONIA images called so, real numbers allowed
+                         normal:tuple, # (k,n): k of n NORMAL images called so
+                         prevalence:float, # Share of PNEUMONIA where it would be used, between 0 and 1
+                         level:float=.95, # Confidence
+                        )->tuple: # [low, high] of the positive and of the negative predictive value, None without value
+    "Compute intervals of the predictive values at a prevalence, which is taken as known."
+    def ends(k, n): return k/n,wilson_interval(k, n, level)
+    def turned(found): return 1-found[0],(1-found[1][1], 1-found[1][0])
+    se,sp = ends(*ill),ends(*normal)
+    predictive_values(se[0], sp[0], prevalence)  # refuses a prevalence that is none
+    pi,out = float(prevalence),[]
+    for wrong,right,odds in [(turned(sp), se, (1-pi)/pi), (turned(se), sp, pi/(1-pi))]:
+        if wrong[0] == right[0] == 0: out.append(None); continue
+        low,high = _ratio_interval(*wrong, *right)
+        out.append([1/(1+odds*high), 1/(1+odds*low)])
+    return tuple(out)
+
 # %% ../nbs/09_metrics.ipynb #18c3affd
 def calibration_curve(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                       p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
@@ -251,6 +317,80 @@ def expected_calibration_error(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMO
     "Average the gap between predicted and observed over the images."
     c = calibration_curve(y, p, bins)
     return float((c['n'] * abs(c['predicted']-c['observed'])).sum() / c['n'].sum())
+
+# %% ../nbs/09_metrics.ipynb #a101927f
+_edge = 2.**-24  # nearest to 0 and 1 that a probability is taken for: the spacing of float32 below 1
+
+def _mean(values:np.ndarray, weights:object)->object:
+    "Weighted mean over images: a number, or (b,) for weights (b,n)."
+    if weights is None: return float(values.mean())
+    w = np.asarray(weights, float)
+    got = w @ values / w.sum(-1)
+    return got if np.ndim(got) else float(got)
+
+def brier_score(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+                p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
+                weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+               )->float: # From 0, which is perfect, to 1; (b,) for b weightings
+    "Average the squared error of the probabilities (Brier 1950)."
+    y,p = check_arrays(y, p)
+    return _mean((p-y)**2, weights)
+
+def log_loss(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+             p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1; kept 2**-24 away from both
+             weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+            )->float: # From 0, natural logarithm; log 2 = .693 is a coin; (b,) for b weightings
+    "Average minus the logarithm of the probability given to the truth."
+    y,p = check_arrays(y, p)
+    return _mean(-np.log(np.clip(np.where(y == 1, p, 1-p), _edge, 1)), weights)
+
+# %% ../nbs/09_metrics.ipynb #d77cce7d
+def _separable(y:np.ndarray, x:np.ndarray, w:np.ndarray)->np.ndarray:
+    "Rows of weights in which a cut of x splits the classes without error (or only ties are in the way): (b,) bool."
+    on,ill = w > 0,y == 1
+    def ends(o): return np.where(on[:, o], x[o], np.inf).min(1),np.where(on[:, o], x[o], -np.inf).max(1)
+    (l0,h0),(l1,h1) = ends(~ill),ends(ill)
+    return (h0 <= l1) | (h1 <= l0)
+
+def _newton(y:np.ndarray, x:np.ndarray, w:np.ndarray, a:np.ndarray, b:np.ndarray, fixed:bool)->tuple:
+    "Fit intercepts a and slopes b (b stays when `fixed`), one a row of w (b,n), from the start given."
+    todo,ends = np.arange(len(w)),np.array([x.min(), x.max()])
+    a,b,features = a.copy(),b.copy(),np.stack([np.ones(len(x)), x, x*x], 1)
+    for _ in range(50):  # a handful is usual
+        mu = .5+.5*np.tanh((a[todo,None] + b[todo,None]*x)/2)
+        part = w if len(todo) == len(w) else w[todo]
+        g = part*(y-mu)
+        v = part*mu*(1-mu)
+        (g0,g1),(h0,h1,h2) = (g @ features[:, :2]).T,(v @ features).T
+        with np.errstate(all='ignore'):  # without a finite fit: NaN
+            det = h0*h2-h1*h1
+            da,db = (g0/h0, 0*g0) if fixed else ((h2*g0-h1*g1)/det, (h0*g1-h1*g0)/det)
+            r = abs(da[:,None] + db[:,None]*ends).max(1)
+            step = np.log1p(r)/np.maximum(r, 1e-12)
+            a[todo] += step*da; b[todo] += step*db
+        todo = todo[r > 1e-6]
+        if not len(todo): break
+    a[todo] = b[todo] = np.nan
+    return a,b
+
+# %% ../nbs/09_metrics.ipynb #6e4148af
+def recalibration(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+                  p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1; kept 2**-24 away from both
+                  weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+                 )->dict|None: # slope, intercept, in_the_large (at slope 1), (b,) each; NaN: infinite; None: one class
+    "Fit the logistic recalibration of the labels on logit p (Cox 1958), without penalty."
+    y,p = check_arrays(y, p)
+    if y.min() == y.max(): return None
+    p = np.clip(p, _edge, 1-_edge)
+    x,one = np.log(p/(1-p)),np.ones((1, len(y)))
+    w = one if weights is None else np.asarray(weights, float).reshape(-1, len(y))
+    def fit(b, fixed):
+        start = _newton(y, x, one, np.zeros(1), np.full(1, b), fixed)
+        return start if weights is None else _newton(y, x, w, *(np.full(len(w), o[0]) for o in start), fixed)
+    lost = _separable(y, x, w)
+    intercept,slope = (np.where(lost, np.nan, o) for o in fit(1., False))
+    got = dict(slope=slope, intercept=intercept, in_the_large=fit(1., True)[0])
+    return got if np.ndim(weights) == 2 else {k: float(v[0]) for k,v in got.items()}
 
 # %% ../nbs/09_metrics.ipynb #09939b78
 _both = 'needs images of both classes'
@@ -487,3 +627,173 @@ def holm(pvalues:object, # One p a test, from 0 to 1; None where there was no te
         highest = max(highest, min(1., float(p[i])*(len(done)-rank)))
         adjusted[i] = highest
     return adjusted
+
+# %% ../nbs/09_metrics.ipynb #16629516
+def table_statistics(tp:object, # True positives (arrays or real weights are welcome)
+                     fp:object, # False positives
+                     tn:object, # True negatives
+                     fn:object, # False negatives
+                     prevalence:float|None=None, # Adds ppv_at_prevalence and npv_at_prevalence
+                    )->dict: # Statistics by name, NaN where a denominator is 0
+    "Compute what one or many 2 x 2 tables say."
+    tp,fp,tn,fn = (np.asarray(o, float) for o in (tp, fp, tn, fn))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        sensitivity,specificity = tp/(tp+fn),tn/(tn+fp)
+        got = dict(accuracy=(tp+tn)/(tp+fp+tn+fn), sensitivity=sensitivity, specificity=specificity,
+                   balanced_accuracy=(sensitivity+specificity)/2, ppv=tp/(tp+fp), npv=tn/(tn+fn))
+        if prevalence is not None:
+            got['ppv_at_prevalence'],got['npv_at_prevalence'] = predictive_values(sensitivity, specificity, prevalence)
+        return dict(got, f1=2*tp/(2*tp+fp+fn), mcc=(tp*tn-fp*fn)/np.sqrt((tp+fp)*(tp+fn)*(tn+fp)*(tn+fn)))
+
+# %% ../nbs/09_metrics.ipynb #623dd957
+def _gaps(y:np.ndarray, p:np.ndarray)->np.ndarray:
+    "Predicted less observed, each image in the column of its bin of `calibration_curve`: (n,10)."
+    gaps = np.zeros((len(y), 10))
+    gaps[np.arange(len(y)), np.searchsorted(np.linspace(0, 1, 11)[1:-1], p)] = p-y
+    return gaps
+
+# %% ../nbs/09_metrics.ipynb #6e4ad434
+def _probability_values(y:np.ndarray, p:np.ndarray, w:np.ndarray)->dict:
+    "Brier, log loss and ECE for weights (b,n), by one product of matrices."
+    loss = -np.log(np.clip(np.where(y == 1, p, 1-p), _edge, 1))
+    got = w @ np.c_[(p-y)**2, loss, _gaps(y, p)] / w.sum(1)[:, None]
+    return dict(brier=got[:, 0], log_loss=got[:, 1], ece=abs(got[:, 2:]).sum(1))
+
+def weighted_statistics(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+                        p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
+                        threshold:float, # Called PNEUMONIA from this probability up
+                        weights:object, # (b,n): b weightings of the images
+                        prevalence:float|None=None, # Adds ppv_at_prevalence and npv_at_prevalence
+                       )->dict: # Arrays (b,) by name, NaN where undefined
+    "Compute every statistic for many weightings at once."
+    confusion_counts(y, p, threshold)  # refuses a threshold that is none
+    (y,p),w = check_arrays(y, p),np.asarray(weights, float).reshape(-1, np.size(y))
+    called,ill = p >= threshold,y == 1
+    cells = w @ np.stack([called&ill, called&~ill, ~called&~ill, ~called&ill], 1).astype(float)
+    got = table_statistics(*cells.T, prevalence)
+    none,pair = np.full(len(w), np.nan),_by_score(y, p, w) if ill.any() and not ill.all() else None
+    got.update(roc_auc=_auc_of(*pair) if pair else none, average_precision=_precision_of(*pair) if pair else none)
+    bent = recalibration(y, p, w) or dict.fromkeys(['slope','intercept','in_the_large'], none)
+    return dict(got, **_probability_values(y, p, w), calibration_slope=bent['slope'],
+                calibration_intercept=bent['intercept'], calibration_in_the_large=bent['in_the_large'])
+
+# %% ../nbs/09_metrics.ipynb #fef8ca66
+_scales = dict(roc_auc='area', average_precision='area', mcc='correlation', log_loss='log', calibration_slope='plain',
+               calibration_intercept='plain', calibration_in_the_large='plain')  # all others: share
+
+def _to_scale(v:np.ndarray, scale:str, edge:float)->np.ndarray:
+    "Take values to the scale on which they spread evenly."
+    if scale == 'plain': return v
+    if scale == 'log': return np.log(np.maximum(v, 1e-12))
+    v = np.clip((v+1)/2 if scale == 'correlation' else v, edge, 1-edge)
+    return np.log(v/(1-v))
+
+def _from_scale(v:float, scale:str)->float:
+    if scale == 'plain': return v
+    if scale == 'log': return math.exp(v)
+    v = .5+.5*math.tanh(v/2)
+    return 2*v-1 if scale == 'correlation' else v
+
+# %% ../nbs/09_metrics.ipynb #cb6f051d
+def _bootstrap_interval(name:str, found:float, values:np.ndarray, y:np.ndarray, code:np.ndarray, level:float)->tuple:
+    "Interval [low, high] of a statistic from its resampled values, or None and why there is none."
+    from scipy.stats import t
+    good = values[np.isfinite(values)]
+    if len(good) < .95*len(values): return None,'undefined in more than 5 % of the resamples'
+    if np.ptp(good) < 1e-12: return None,'every resample gives the same value, so that resampling says nothing'
+    m = min(len(np.unique(code[y == o])) for o in np.unique(y))
+    if m < 2: return None,'needs at least two patients of each class'
+    scale = _scales.get(name, 'share')
+    edge = 1/(2*(y == 1).sum()*max(1, (y == 0).sum()) if scale == 'area' else 2*len(y))
+    edge = min([edge]+[o for o in (found, 1-found) if o > 0])
+    at,centre = _to_scale(good, scale, edge),float(_to_scale(np.float64(found), scale, edge))
+    s = np.diff(np.quantile(at, [.05,.95]))[0]/(2*1.6449) if scale == 'plain' else at.std(ddof=1)
+    half = t.ppf((1+level)/2, m-1)*math.sqrt(m/(m-1))*s
+    return [_from_scale(float(o), scale) for o in (centre-half, centre+half)],None
+
+# %% ../nbs/09_metrics.ipynb #df3a3b81
+def _formula_intervals(y:np.ndarray, p:np.ndarray, threshold:float, code:np.ndarray, level:float,
+                       prevalence:float|None)->dict:
+    "Pairs (interval or None, how) of the statistics that have a formula, by name."
+    called,ill = p >= threshold,y == 1
+    parts = dict(accuracy=(called == ill, ill|~ill), sensitivity=(called, ill), specificity=(~called, ~ill),
+                 ppv=(ill, called), npv=(~ill, ~called), f1=(called & ill, called | ill))
+    worth = {name: effective_counts(of[group], code[group], level) for name,(of,group) in parts.items()}
+    out = {name: list(wilson_interval(*o, level)) if o[1] else None for name,o in worth.items()}
+    if out['f1']: out['f1'] = [2*j/(1+j) for j in out['f1']]
+    se,sp = worth['sensitivity'],worth['specificity']
+    both = bool(se[1] and sp[1])
+    out['balanced_accuracy'] = list(mean_interval(*se, *sp, level)) if both else None
+    if prevalence is not None:
+        ends = predictive_intervals(se, sp, prevalence, level) if both else (None, None)
+        out['ppv_at_prevalence'],out['npv_at_prevalence'] = ends
+    how = dict(balanced_accuracy='Wilson, square and add', ppv_at_prevalence='Wilson, ratio')
+    how['npv_at_prevalence'] = how['ppv_at_prevalence']
+    return {name: (o, how.get(name, 'Wilson')) for name,o in out.items()}
+
+def _auc_with_interval(y:np.ndarray, p:np.ndarray, code:np.ndarray, level:float)->tuple:
+    "Interval of the AUC or None, and how: DeLong's, or the formula of the sizes where placements do not vary."
+    d = delong_interval(y, p, code, level)
+    if d['interval'] or d['auc'] not in (0, 1): return d['interval'],'DeLong'
+    sizes = [len(np.unique(code[y == o])) for o in (1,0)]
+    return list(auc_interval(d['auc'], *sizes, level)),'Hanley-McNeil'
+
+# %% ../nbs/09_metrics.ipynb #d1b72d15
+def _ece_interval(here:np.ndarray, drawn:np.ndarray, level:float)->list:
+    "Interval [low, high] of the ECE, cautious, from the gaps found (10,) and resampled (b,10)."
+    tail,found = (1-level)/2,abs(here).sum()
+    far,top = np.quantile(abs(drawn-here).sum(1), 1-tail),np.quantile(abs(drawn).sum(1), 1-tail)
+    return [max(0., float(found-far)), float(max(top, found))]
+
+def _resample_all(y:np.ndarray, p:np.ndarray, code:np.ndarray, n_boot:int, seed:int, **args)->dict:
+    "Every statistic of every resample, (b,) by name, and `gaps` (b,10); nothing without resamples."
+    each,blocks = _gaps(y, p),[]
+    for w in bootstrap_weights(y, code, n_boot, seed):
+        blocks.append(dict(weighted_statistics(y, p, weights=w, **args), gaps=w @ each / w.sum(1)[:, None]))
+    return {k: np.concatenate([o[k] for o in blocks]) for k in (blocks[0] if blocks else ())}
+
+# %% ../nbs/09_metrics.ipynb #7e04eb7a
+_undefined = dict(_reasons, mcc='needs images of both classes and calls of both',
+                  ppv_at_prevalence=_reasons['ppv'], npv_at_prevalence=_reasons['npv'])
+_no_slope = 'infinite: a threshold splits the classes without error, or all probabilities are equal'
+
+def _why_none(name:str, y:np.ndarray)->str:
+    "Reason why a statistic has no value."
+    if y.min() == y.max() and name not in ('sensitivity','specificity','ppv','npv','f1'): return _both
+    return _no_slope if name.startswith('calibration') else _undefined[name]
+
+def _checked(n_boot:int, level:float):
+    "Refuse a level or a number of resamples that is none."
+    _z(level)
+    if not (isinstance(n_boot, (int, np.integer)) and (n_boot == 0 or n_boot >= 20)):
+        raise BadInput(f'n_boot: is {shown(n_boot)}, and 0 (none) or at least 20 resamples are needed; 10000 is usual')
+
+# %% ../nbs/09_metrics.ipynb #133b3aa2
+def all_metrics(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+                p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1
+                threshold:float=.5, # Called PNEUMONIA from this probability up
+                patients:object=None, # One patient an image, (n,); None: every image is one
+                n_boot:int=10_000, # Resamples; 0 leaves them out
+                level:float=.95, # Confidence
+                seed:int=0, # Of the resampling
+                prevalence:float|None=None, # Share of PNEUMONIA elsewhere: adds predictive values there
+               )->dict: # name -> dict of value, interval, how, bootstrap (interval from resamples), reason (of a None)
+    "Measure everything, each with its interval; what cannot be computed is None with a reason."
+    _checked(n_boot, level)
+    (y,p),code = check_arrays(y, p),patient_codes(patients, np.size(y))
+    args = dict(threshold=threshold, prevalence=prevalence)
+    found = weighted_statistics(y, p, weights=np.ones((1, len(y))), **args)
+    drawn = _resample_all(y, p, code, n_boot, seed, **args)
+    formulas = _formula_intervals(y, p, code=code, level=level, **args)
+    formulas['roc_auc'] = _auc_with_interval(y, p, code, level)
+    clustered,out = ', by patient' if code.max()+1 < len(y) else '',{}
+    for name,v in found.items():
+        v,pair,reason = float(v[0]),None,'not asked for (n_boot=0)'
+        if not math.isfinite(v):
+            out[name] = dict(value=None, interval=None, how=None, bootstrap=None, reason=_why_none(name, y)); continue
+        if drawn and name == 'ece': pair,reason = _ece_interval(_gaps(y, p).mean(0), drawn['gaps'], level),None
+        elif drawn: pair,reason = _bootstrap_interval(name, v, drawn[name], y, code, level)
+        interval,how = formulas.get(name, (pair, 'bootstrap'))
+        out[name] = dict(value=v, interval=interval, how=how+clustered if interval else None, bootstrap=pair,
+                         reason=None if interval and pair else reason)
+    return out

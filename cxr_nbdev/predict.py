@@ -13,8 +13,9 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
-from .core import BadInput, CheckpointError, DataError, pick_device, shown
+from .core import BadInput, CheckpointError, DataError, pick_device, sha256_file, shown
 from .data import IMAGE_STATS, classes, image_suffixes, prepare, to_batch
+from .operating import calibrate, stored_threshold
 from .zoo import input_stats, load_checkpoint, probability
 
 # %% ../nbs/08_predict.ipynb #1b0af942
@@ -28,6 +29,24 @@ def _stored_threshold(value, checkpoint):
     if isinstance(value, float) and 0 < value < 1: return value
     raise CheckpointError(f'{shown(checkpoint)}: its threshold {shown(value)} is no number between 0 and 1; give --threshold')
 
+def _found(stored, checkpoint, names):
+    "What a checkpoint holds under these names, which anybody may have written."
+    for n in names: stored = stored.get(n) if isinstance(stored, dict) else None
+    if stored is None: raise CheckpointError(f'{shown(checkpoint)}: holds no {shown(names[-1])}; fix operating points and calibration on validation images with cxr_calibrate')
+    return stored
+
+def _fitted(stored, checkpoint, threshold, calibration, tta):
+    "Calibration (a dict or None) and threshold (a number or None) that a checkpoint holds under these names."
+    named = isinstance(threshold, str)
+    if not named and not calibration and (threshold is not None or None in (stored.get('threshold'), stored.get('operating'))): return None, threshold
+    if bool(_found(stored, checkpoint, ['operating', 'tta'])) != bool(tta):
+        raise BadInput(f"{shown(checkpoint)}: its operating points and calibration were fitted {'without' if tta else 'with'} --tta; ask in the same way, or run cxr_calibrate again")
+    how = _found(stored, checkpoint, ['operating', 'calibration', calibration]) if calibration else None
+    if named:
+        try: threshold = stored_threshold(_found(stored, checkpoint, ['operating', 'points', calibration or 'none']), threshold)
+        except BadInput as e: raise CheckpointError(f'{shown(checkpoint)}: {e}') from None
+    return how, threshold
+
 # %% ../nbs/08_predict.ipynb #82b462d6
 class Predictor:
     "Answer with the probability of PNEUMONIA for image files."
@@ -40,31 +59,40 @@ class Predictor:
                  bs:int=32, # Images in a pass
                  info:dict|None=None, # Where model and threshold come from
                  tta:bool=False, # Answer with the mean over five shapes of each image?
+                 calibration:dict|None=None, # From `fit_calibration`: applied to each probability
                 ):
         if len(classes) != 2: raise BadInput(f'--class-names {shown(classes)}: give two names, the one of logit 0 first')
         self.threshold, came = _threshold(threshold)
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.model, self.size, self.classes, self.bs, self.tta = model.to(self.device).eval(), size, list(classes), bs, bool(tta)
-        self.info = {'threshold_from': came, **(info or {}), 'model': getattr(model, 'spec', {}).get('name', type(model).__name__), 'tta': self.tta}
+        self.calibration = calibration
+        self.info = {'threshold_from': came, **(info or {}), 'model': getattr(model, 'spec', {}).get('name', type(model).__name__), 'tta': self.tta,
+                     'calibration': calibration and calibration.get('kind')}
 
     @classmethod
     def load(cls,
              checkpoint:str|Path, # best_model.pth, written here or by the reference
              model:str|None=None, # Name of the model, needed only where the file does not tell
              size:int|None=None, # Side of the input; None: what the checkpoint says, else 224
-             **kw, # device, classes, threshold (None: what the checkpoint says, else 0.5), bs, tta
+             threshold:float|str|None=None, # A probability or the name of a stored operating point; None: what the checkpoint says, else 0.5
+             calibration:str|None=None, # Name of a stored calibration: temperature or isotonic
+             **kw, # device, classes, bs, tta
             )->'Predictor':
         "Build a predictor from a checkpoint; nothing in the file is run."
         net, meta = load_checkpoint(checkpoint, model, kw.get('classes'))
         stored = meta['cxr']
         if net.spec['n_classes'] != 2: raise CheckpointError(f"{shown(checkpoint)}: has {net.spec['n_classes']} logits, and two are needed; give a checkpoint of NORMAL against PNEUMONIA")
         kw = {'classes': stored.get('classes') or classes, **{k:v for k,v in kw.items() if v is not None}}
-        info = dict(checkpoint=Path(checkpoint).name, folder=Path(checkpoint).parent.name, epoch=meta['epoch'])
-        if 'threshold' not in kw and stored.get('threshold') is not None:
-            kw['threshold'], info['threshold_from'] = _stored_threshold(stored['threshold'], checkpoint), 'checkpoint'
-        return cls(net, size or stored.get('size') or 224, info=info, **kw)
+        fitted = stored.get('operating') or {}
+        points = fitted.get('points', {}).get(calibration or 'none') if fitted.get('tta') == bool(kw.get('tta')) else None
+        info = dict(checkpoint=Path(checkpoint).name, folder=Path(checkpoint).parent.name, epoch=meta['epoch'], checkpoint_hash=sha256_file(checkpoint), points=points)
+        how, t = _fitted(stored, checkpoint, threshold, calibration, kw.get('tta'))
+        if isinstance(threshold, str): info['threshold_from'] = f'checkpoint: {threshold}'
+        elif t is None and how is None and stored.get('threshold') is not None:
+            t, info['threshold_from'] = _stored_threshold(stored['threshold'], checkpoint), 'checkpoint'
+        return cls(net, size or stored.get('size') or 224, info=info, threshold=t, calibration=how, **kw)
 
-    def __repr__(self): return f"Predictor({self.info['model']}, {self.size} px, {self.device}{', tta' if self.tta else ''})"
+    def __repr__(self): return f"Predictor({self.info['model']}, {self.size} px, {self.device}{', tta' if self.tta else ''}{', calibrated' if self.calibration else ''})"
 
 # %% ../nbs/08_predict.ipynb #530f02f0
 SHAPES = (0., -.2, -.1, .1, .2) # logarithms of a factor: the width of a chest times e^a, its height divided by it
@@ -103,7 +131,7 @@ def probabilities(self:Predictor,
     p = torch.cat(out).double().numpy() if out else np.zeros(0)
     if not np.isfinite(p).all():
         raise CheckpointError(f"{shown(self.info.get('checkpoint', self.info['model']))}: answers with a value that is no number; its weights are damaged, use another")
-    return p
+    return calibrate(p, self.calibration) if self.calibration and len(p) else p
 
 @patch
 def names(self:Predictor,
@@ -127,20 +155,27 @@ class Ensemble:
     names, predict = Predictor.names, Predictor.predict
     def __init__(self,
                  predictors:list, # Of `Predictor`, with the same classes in the same order
-                 threshold:float|None=None, # From this mean probability up the prediction is PNEUMONIA; None for 0.5
+                 threshold:float|str|None=None, # From this mean probability up the prediction is PNEUMONIA, or the name all members took theirs by; None for 0.5
                 ):
         if not predictors: raise BadInput('ensemble: no member; give one or more predictors')
         self.predictors, first = list(predictors), predictors[0]
         for p in self.predictors:
             if p.classes != first.classes:
                 raise BadInput(f'{shown(_member(p))}: has the classes {shown(p.classes)}, and {shown(_member(first))} has {shown(first.classes)}; members must agree')
-        self.threshold, came = _threshold(threshold)
+        self.threshold, came = _mean_threshold(self.predictors, threshold) if isinstance(threshold, str) else _threshold(threshold)
         self.classes, self.device, self.bs = first.classes, first.device, first.bs
         self.size = max(p.size for p in self.predictors) # of the one that looks closest
         self.info = dict(model=f"ensemble of {len(self.predictors)}: {', '.join(p.info['model'] for p in self.predictors)}", threshold_from=came,
-                         tta=any(p.tta for p in self.predictors), members=[_member(p) for p in self.predictors])
+                         tta=any(p.tta for p in self.predictors), calibration=sorted({p.info['calibration'] or 'none' for p in self.predictors}),
+                         members=[_member(p) for p in self.predictors])
 
     def __repr__(self): return f'Ensemble({", ".join(map(repr, self.predictors))})'
+
+def _mean_threshold(predictors, name):
+    "Mean of the thresholds that members took by the name of an operating point."
+    for p in predictors:
+        if p.info['threshold_from'] != f'checkpoint: {name}': raise BadInput(f'{shown(_member(p))}: has its threshold from {p.info["threshold_from"]}, not from the point {shown(name)}; load every member with it')
+    return float(np.mean([p.threshold for p in predictors])), f'members: {name}'
 
 def _member(p):
     "Folder and name of a predictor's checkpoint, for the record; its model where there is no file."

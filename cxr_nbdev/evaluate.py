@@ -40,7 +40,7 @@ def part_of(root:str|Path, # Data set
 def predict_table(predictor:Predictor|Ensemble, # The model, or several
                   rows:pd.DataFrame, # file, label, patient
                   root:Path, # That `file` is relative to
-                  progress:bool=False, # Draw a bar on stderr?
+                  progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                  )->pd.DataFrame: # file, patient, label, probability (of PNEUMONIA), prediction
     "Predict the rows of a table; names of classes are the predictor's."
     p = predictor.probabilities([root/f for f in rows.file], progress)
@@ -179,7 +179,7 @@ def calibrate_checkpoint(checkpoint:str|Path, # best_model.pth of a run; gets th
                          manifest:str|Path|None=None, # split.csv of the run; None: the one beside the checkpoint
                          tta:bool=False, # For answers with test-time augmentation? One way is stored at a time
                          default:str|None=None, # Make this operating point the threshold that is taken when none is given
-                         progress:bool=False, # Draw a bar on stderr?
+                         progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                          **kw, # device, bs
                         )->dict: # What was stored: tta, n, valid_hash, points (calibration -> name -> threshold, ...), calibration, not_fitted (name -> reason)
     "Fix operating points and calibration on a run's validation images and store them in its checkpoint."
@@ -224,7 +224,7 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
              n_boot:int=2000, # Bootstrap samples for the intervals
              skip_bad:bool=False, # Leave out images that cannot be read, and count them
              force:bool=False, # Overwrite the results of a former evaluation?
-             progress:bool=False, # Draw a bar on stderr?
+             progress:bool=False, # Draw a bar on stderr, where that is a terminal?
              prevalence:float|None=None, # Share of PNEUMONIA elsewhere, for predictive values there
              shortcuts:bool=False, # Ask about changed pictures, too? Takes a dozen times as long
             )->dict: # The metrics, as written to metrics_SPLIT.json

@@ -487,13 +487,16 @@ def delong_interval(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                     level:float=.95, # Confidence
                    )->dict: # auc, se, interval ([low, high]) and reason (why one of them is None, else None)
     "Compute the interval of an AUC from its placements, without resampling."
-    (y,p),z = check_arrays(y, p),_z(level)
+    y,p = check_arrays(y, p); _z(level)
     area = auc(y, p)
     se,reason = _placement_se(y, None if area is None else _placements(y, p), patients)
     if not se: return dict(auc=area, se=se, interval=None, reason=reason)
     if area in (0, 1): return dict(auc=area, se=se, interval=None, reason='the logit has no end at 0 and 1')
-    centre,half = math.log(area/(1-area)),z*se/(area*(1-area))
-    return dict(auc=area, se=se, interval=[1/(1+math.exp(half-centre)), 1/(1+math.exp(-half-centre))], reason=None)
+    from scipy.stats import t
+    code = patient_codes(patients, len(y))
+    m = min(len(np.unique(code[y == o])) for o in (0,1))
+    centre,half = math.log(area/(1-area)),t.ppf((1+level)/2, m-1)*se/(area*(1-area))
+    return dict(auc=area, se=se, interval=[.5+.5*math.tanh((centre+o)/2) for o in (-half, half)], reason=None)
 
 # %% ../nbs/09_metrics.ipynb #41878a06
 def delong_test(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA

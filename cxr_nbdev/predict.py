@@ -119,13 +119,13 @@ def tensor(self:Predictor,
 @patch
 def probabilities(self:Predictor,
                   paths:list, # Image files
-                  progress:bool=False, # Draw a bar on stderr?
+                  progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                  )->np.ndarray: # (n,) float64 in [0,1]: probability of PNEUMONIA
     "Answer for image files, a batch at a time."
     paths, out = list(paths), []
     self.model.eval()
     with torch.inference_mode():
-        for i in tqdm(range(0, len(paths), self.bs), disable=not progress, desc='predict', unit='batch', leave=False):
+        for i in tqdm(range(0, len(paths), self.bs), disable=None if progress else True, desc='predict', unit='batch', leave=False):
             x = self.tensor(paths[i:i+self.bs]).to(self.device)
             out.append(torch.stack([probability(self.model(v)).cpu() for v in (tta_views(x, input_stats(self.model)) if self.tta else [x])]).mean(0))
     p = torch.cat(out).double().numpy() if out else np.zeros(0)
@@ -143,7 +143,7 @@ def names(self:Predictor,
 @patch
 def predict(self:Predictor,
             paths:list, # Image files
-            progress:bool=False, # Draw a bar on stderr?
+            progress:bool=False, # Draw a bar on stderr, where that is a terminal?
            )->pd.DataFrame: # file, probability (of PNEUMONIA), prediction (class name)
     "Answer for image files, as a table."
     p = self.probabilities(paths, progress)

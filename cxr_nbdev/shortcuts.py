@@ -300,7 +300,7 @@ def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
     pictures = _read(predictor, [Path(root)/f for f in rows.file])
     needed = any(n.startswith('lungs_') for n in names)
     lungs, failed = lung_masks(pictures[predictor.size], list(rows.file), masks) if needed else (None, None)
-    p = {n: _ask(predictor, pictures, lungs, n) for n in tqdm(names, disable=not progress, desc='changes', leave=False)}
+    p = {n: _ask(predictor, pictures, lungs, n) for n in tqdm(names, disable=None if progress else True, desc='changes', leave=False)}
     found = _statistics(y, p, patients, predictor.threshold, n_boot, seed)
     how = 'find_lungs' if masks is None else 'a function' if callable(masks) else 'a folder of masks'
     return jsonable(dict(model=predictor.info['model'], size=predictor.size, threshold=predictor.threshold, n=len(y), n_normal=int((y == 0).sum()),

@@ -143,6 +143,14 @@ def markdown(table, metadata):
     lines += [f'| *{name}* | {how} | {auc} | {acc} | | | |' for name, acc, auc, how in PUBLISHED]
     return '\n'.join(lines) + '\n'
 
+def points_text(row):
+    "What the ensemble reaches at thresholds that were fixed on validation images."
+    points = row['metrics'].get('operating_points') or {}
+    if not points: return ''
+    said = [f"`{n}` ({o['threshold']:.3f}): sensitivity {100*o['sensitivity']:.1f} % ({100*o['intervals']['sensitivity'][0]:.1f}-{100*o['intervals']['sensitivity'][1]:.1f}), "
+            f"specificity {100*o['specificity']:.1f} % ({100*o['intervals']['specificity'][0]:.1f}-{100*o['intervals']['specificity'][1]:.1f})" for n, o in points.items() if n != 'half']
+    return "\nThe ensemble at thresholds fixed on validation images, each the mean of its members': " + '; '.join(said) + '.\n'
+
 LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each'}
 
 def paired(rows):
@@ -183,7 +191,7 @@ def report(results):
     table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99)))).reset_index(drop=True)
     metadata = read_json(results/'metadata'/'metrics_test.json') if (results/'metadata'/'metrics_test.json').exists() else None
     with atomic_path(results/'table.csv') as tmp: table.round(5).to_csv(tmp, index=False, lineterminator='\n')
-    write_text(results/'table.md', markdown(table, metadata))
+    write_text(results/'table.md', markdown(table, metadata) + ''.join(points_text(r) for r in rows if r['system'] == 'ensemble'))
     with atomic_path(results/'paired.csv') as tmp: paired(rows).round(5).to_csv(tmp, index=False, lineterminator='\n')
     if any(r['best'] for r in rows): write_text(results/'MODEL_CARD.md', card(rows, table, metadata))
     put_into_index((results/'table.md').read_text())
@@ -306,6 +314,7 @@ def ensemble(data, work, results, names):
     import shutil
     ev = work/'evaluation'/'ensemble'
     if not (ev/'metrics_test.json').exists():
+        for n in names: command(work/'ensemble_log.txt', 'cxr_calibrate', '--data-dir', data, '--checkpoint', work/'checkpoints'/n/'best_model.pth', '--tta', threads=2) # thresholds for five shapes
         command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', '--error-maps', 0, threads=2)
     out = results/'ensemble'
     out.mkdir(parents=True, exist_ok=True)

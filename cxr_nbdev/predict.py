@@ -167,7 +167,7 @@ class Ensemble:
         self.size = max(p.size for p in self.predictors) # of the one that looks closest
         self.info = dict(model=f"ensemble of {len(self.predictors)}: {', '.join(p.info['model'] for p in self.predictors)}", threshold_from=came,
                          tta=any(p.tta for p in self.predictors), calibration=sorted({p.info['calibration'] or 'none' for p in self.predictors}),
-                         members=[_member(p) for p in self.predictors])
+                         members=[_member(p) for p in self.predictors], points=_mean_points(self.predictors))
 
     def __repr__(self): return f'Ensemble({", ".join(map(repr, self.predictors))})'
 
@@ -176,6 +176,12 @@ def _mean_threshold(predictors, name):
     for p in predictors:
         if p.info['threshold_from'] != f'checkpoint: {name}': raise BadInput(f'{shown(_member(p))}: has its threshold from {p.info["threshold_from"]}, not from the point {shown(name)}; load every member with it')
     return float(np.mean([p.threshold for p in predictors])), f'members: {name}'
+
+def _mean_points(predictors):
+    "For each operating point that all members hold, the mean of their thresholds."
+    stored = [p.info.get('points') or {} for p in predictors]
+    return {name: dict(threshold=float(np.mean([stored_threshold(o, name) for o in stored])), why=f"mean of {len(stored)} members' thresholds, each fixed on its own validation images")
+            for name in stored[0] if all(name in o for o in stored)}
 
 def _member(p):
     "Folder and name of a predictor's checkpoint, for the record; its model where there is no file."

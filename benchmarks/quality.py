@@ -24,7 +24,7 @@ SMALL = {'alexnet': 1e-4, 'vgg16': 1e-4} # without batch norm they do not bear t
 
 def _runs(models, size, seeds, *flags):
     "NAME-SIZE-sSEED -> flags of cxr_train; seeds outermost, so that a stopped program leaves whole seeds behind."
-    return {f'{m}-{size}-s{s}': [*(LITE0 if m.startswith('tf_') else ['--model', m]), '--img-size', size, '--seed', s, *(['--lr', SMALL[m]] if m in SMALL else []), *flags] for s in seeds for m in models}
+    return {f'{m}-{size}-s{s}': [*(LITE0 if m.startswith('tf_') else ['--model', m]), '--img-size', size, '--seed', s, *(['--lr', SMALL[m]] if m in SMALL else []), *(['--amp'] if m == 'vgg16' else []), *flags] for s in seeds for m in models}
 
 def _presets():
     cpu, gpu = {}, {}

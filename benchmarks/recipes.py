@@ -289,15 +289,18 @@ def read_runs(work, test=False):
     return pd.DataFrame([scores(f.parent, test) for f in sorted((work/'recipes').glob('*/predictions.csv'))]).sort_values('shifted', ascending=False).reset_index(drop=True)
 
 def agreement(table, n_boot=2000, seed=0):
-    "Spearman's rank correlation of each validation with the test AUC over the runs that have all of them, with intervals from resampled runs."
+    "Spearman's rank correlation of each validation with the test AUC, and that of the plain one over the same runs, with intervals from resampled runs."
     import numpy as np, pandas as pd
     from scipy.stats import spearmanr
-    t = table.assign(reshaped=(table.plain_reshaped + table.range_reshaped)/2).dropna(subset=['reshaped'])
-    rng = np.random.default_rng(seed)
-    draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
-    rho = pd.DataFrame({name: [spearmanr(t[name].values[i], t.test.values[i]).statistic for i in draws] for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'reshaped')})
-    for name in ('shifted', 'reshaped'): rho[f'{name} minus plain'] = rho[name] - rho.plain
-    return pd.DataFrame([dict(validation=c, runs=len(t), spearman=rho[c][0], low=rho[c][1:].quantile(.025), high=rho[c][1:].quantile(.975)) for c in rho])
+    table, rng, out = table.assign(reshaped=(table.plain_reshaped + table.range_reshaped)/2), np.random.default_rng(seed), []
+    for name in ('range', 'plain_changed', 'range_changed', 'shifted', 'reshaped'):
+        t = table.dropna(subset=[name])
+        draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
+        rho = pd.DataFrame({c: [spearmanr(t[c].values[i], t.test.values[i]).statistic for i in draws] for c in ('plain', name)})
+        gain = rho[name] - rho.plain
+        out.append(dict(validation=name, runs=len(t), spearman=rho[name][0], low=rho[name][1:].quantile(.025), high=rho[name][1:].quantile(.975), plain=rho.plain[0],
+                        gain=gain[0], gain_low=gain[1:].quantile(.025), gain_high=gain[1:].quantile(.975)))
+    return pd.DataFrame(out)
 
 def shape(data, folder, name):
     "Ask a run about its own validation images, narrowed and flattened."

@@ -27,7 +27,7 @@ def mean_with_interval(values:object, # One number an image, (n,), within `span`
     if v.ndim != 1 or not len(v): raise BadInput(f'values {v.shape}: one number an image is needed')
     if not ((v >= lowest) & (v <= highest)).all(): raise BadInput(f'values: {v.min():g} to {v.max():g}, beyond {lowest} to {highest}')
     scaled, n = (v - lowest)/(highest - lowest), len(set(patient_codes(patients, len(v))))
-    hits = np.isin(scaled, (0, 1)).all()
+    hits = tuple(span) == (0, 1) and np.isin(v, (0, 1)).all()
     if hits and (n == len(v) or np.ptp(scaled) == 0): low, high = wilson_interval(scaled.mean()*n, n, level)
     else: low, high = cluster_bootstrap(_weighted, np.ones(len(v)), scaled, patients, n_boot, level, logit=False)
     return tuple(float(lowest + (highest - lowest)*s) for s in (scaled.mean(), low, high))
@@ -225,7 +225,8 @@ def randomised(model:'nn.Module', # Any model; not changed
     device, total = next(model.parameters()).device, sum(p.numel() for p in model.parameters())
     net = copy.deepcopy(model).cpu().eval()
     parts, done = _parts(net)[::-1], set()
-    for group in np.array_split(np.arange(len(parts)), min(steps, len(parts))):
+    steps, order = min(steps, len(parts)), np.arange(len(parts))
+    for group in [order[:1], *np.array_split(order[1:], steps - 1)] if steps > 1 else [order]: # the head alone comes first
         last = group[-1] == len(parts) - 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + int(group[0]))

@@ -190,8 +190,10 @@ def evaluate_parser()->argparse.ArgumentParser:
     g.add_argument('--generate-grad-cam', action='store_true', help='draw Grad-CAM of some images of each class')
     g.add_argument('--num-visualizations', type=int, default=10, metavar='N', help='how many (default: 10)')
     g.add_argument('--seed', type=int, default=42, help='chooses which (default: 42)')
-    g.add_argument('--cam-method', default='gradcam', metavar='NAME', help='gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam or eigengradcam (default: gradcam)')
+    g.add_argument('--cam-method', default='gradcam', metavar='NAME', help='gradcam, gradcam++, xgradcam, hirescam, layercam, eigencam, eigengradcam, or random for the level of chance (default: gradcam)')
     g.add_argument('--cam-layer', metavar='NAME', help="layer to look at, such as layer3 where images are small (default: the model's last map)")
+    g.add_argument('--cam-align', action='store_true', help="put heat maps where the layer's cells look, half a cell or more beside the plain enlargement")
+    g.add_argument('--cam-arrays', action='store_true', help='save the heat maps as numbers too: cams.npz beside the pictures')
     g = p.add_argument_group('output')
     g.add_argument('--output-dir', metavar='DIR', help='folder for results (default: evaluation/MODEL, or evaluation/ensemble)')
     g.add_argument('--force', action='store_true', help='overwrite the results of a former evaluation')
@@ -234,7 +236,7 @@ def _explain_errors(predictor, metrics, args, out):
     from cxr_nbdev.data import find_root
     from cxr_nbdev.gradcam import write_cam_samples
     rows = [dict(file=r['file'], label=predictor.classes[i]) for i, key in enumerate(('false_alarms', 'misses')) for r in metrics['errors'][key][:args.error_maps]]
-    if rows: write_cam_samples(predictor, pd.DataFrame(rows), find_root(args.data_dir), out/f'errors_{args.split}', len(rows), split=None, method=args.cam_method, layer=args.cam_layer, force=args.force)
+    if rows: write_cam_samples(predictor, pd.DataFrame(rows), find_root(args.data_dir), out/f'errors_{args.split}', len(rows), split=None, method=args.cam_method, layer=args.cam_layer, force=args.force, align=args.cam_align, arrays=args.cam_arrays)
 
 def _explain(predictor, args, out):
     import pandas as pd
@@ -242,7 +244,7 @@ def _explain(predictor, args, out):
     from cxr_nbdev.gradcam import write_cam_samples
     table = pd.read_csv(out/f'predictions_{args.split}.csv')
     write_cam_samples(predictor, table, find_root(args.data_dir), out/'grad_cam_samples', args.num_visualizations, args.seed, None,
-                      method=args.cam_method, layer=args.cam_layer, force=args.force)
+                      method=args.cam_method, layer=args.cam_layer, force=args.force, align=args.cam_align, arrays=args.cam_arrays)
 
 # %% ../nbs/15_cli.ipynb #e016de9d
 def calibrate_parser()->argparse.ArgumentParser:

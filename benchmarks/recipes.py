@@ -293,10 +293,10 @@ def agreement(table, n_boot=2000, seed=0):
     import numpy as np, pandas as pd
     from scipy.stats import spearmanr
     table, rng, out = table.assign(reshaped=(table.plain_reshaped + table.range_reshaped)/2), np.random.default_rng(seed), []
-    for name in ('range', 'plain_changed', 'range_changed', 'shifted', 'reshaped'):
+    for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'reshaped'):
         t = table.dropna(subset=[name])
         draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
-        rho = pd.DataFrame({c: [spearmanr(t[c].values[i], t.test.values[i]).statistic for i in draws] for c in ('plain', name)})
+        rho = pd.DataFrame({c: [spearmanr(t[c].values[i], t.test.values[i]).statistic for i in draws] for c in dict.fromkeys(['plain', name])})
         gain = rho[name] - rho.plain
         out.append(dict(validation=name, runs=len(t), spearman=rho[name][0], low=rho[name][1:].quantile(.025), high=rho[name][1:].quantile(.975), plain=rho.plain[0],
                         gain=gain[0], gain_low=gain[1:].quantile(.025), gain_high=gain[1:].quantile(.975)))

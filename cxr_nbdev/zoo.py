@@ -392,11 +392,15 @@ def _gives_map(model, layer):
 # %% ../nbs/06_zoo.ipynb #5412f533
 class CamReshape:
     "Turn tokens (b,n,c) or channels-last maps (b,h,w,c) of square images into maps (b,c,h,w); leave maps as they are."
+    def __init__(self,
+                 prefix:int|None=None, # Class and register tokens before those of the patches; None: what is over a square
+                ): self.prefix = prefix
     def __call__(self,
                  x:Tensor, # (b,n,c), (b,h,w,c) or (b,c,h,w)
                 )->Tensor: # (b,c,h,w)
         "Reshape."
         if x.ndim == 4: return x.permute(0, 3, 1, 2) if x.shape[1] == x.shape[2] != x.shape[3] else x
+        if self.prefix is not None: x = x[:, self.prefix:]
         side = math.isqrt(x.shape[1])
         x = x[:, x.shape[1] - side*side:] # class and register tokens come before those of the patches
         return x.transpose(1, 2).reshape(x.shape[0], -1, side, side)
@@ -405,7 +409,7 @@ class CamReshape:
 def cam_reshape(model:nn.Module, # From `create_model`
                )->CamReshape|None: # None for the six models, whose `cam_layer` gives (b,c,h,w) already
     "Find how the output of `cam_layer` becomes maps."
-    return None if _name(model) in MODELS else CamReshape()
+    return None if _name(model) in MODELS else CamReshape(getattr(model, 'num_prefix_tokens', None))
 
 # %% ../nbs/06_zoo.ipynb #0321d182
 def _plain(value):

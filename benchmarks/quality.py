@@ -149,9 +149,9 @@ def points_text(row):
     if not points: return ''
     said = [f"`{n}` ({o['threshold']:.3f}): sensitivity {100*o['sensitivity']:.1f} % ({100*o['intervals']['sensitivity'][0]:.1f}-{100*o['intervals']['sensitivity'][1]:.1f}), "
             f"specificity {100*o['specificity']:.1f} % ({100*o['intervals']['specificity'][0]:.1f}-{100*o['intervals']['specificity'][1]:.1f})" for n, o in points.items() if n != 'half']
-    return "\nThe ensemble at thresholds fixed on validation images, each the mean of its members': " + '; '.join(said) + '.\n'
+    return "\nThe ensemble with five shapes at thresholds fixed on validation images, each the mean of its members' own: " + '; '.join(said) + '.\n'
 
-LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each'}
+LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each', 'ensemble-plain': 'ensemble: mean answer of the nine runs above'}
 
 def paired(rows):
     "Paired tests of AUC over the same patients: for these networks, and where both have several seeds for other seeds too; Holm's correction of the first."
@@ -310,14 +310,15 @@ def main():
         report(results)
 
 def ensemble(data, work, results, names):
-    "Evaluate the mean answer of all runs from scratch and of the pretrained ones, in five shapes, which helped on validation; the members are fixed here, not chosen."
+    "Evaluate the mean answer of all runs from scratch and of the pretrained ones: in five shapes, as was decided on validation images, and beside it as they are. The members are fixed here, not chosen."
     import shutil
-    ev = work/'evaluation'/'ensemble'
-    if not (ev/'metrics_test.json').exists():
-        for n in names: command(work/'ensemble_log.txt', 'cxr_calibrate', '--data-dir', data, '--checkpoint', work/'checkpoints'/n/'best_model.pth', '--tta', threads=2) # thresholds for five shapes
-        command(work/'ensemble_log.txt', 'cxr_evaluate', '--data-dir', data, '--checkpoint', *[work/'checkpoints'/n/'best_model.pth' for n in names], '--tta', '--output-dir', ev, '--force', '--error-maps', 0, threads=2)
-    out = results/'ensemble'
-    out.mkdir(parents=True, exist_ok=True)
-    for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)
+    checkpoints, log = [work/'checkpoints'/n/'best_model.pth' for n in names], work/'ensemble_log.txt'
+    for name, tta in (('ensemble', ['--tta']), ('ensemble-plain', [])):
+        ev, out = work/'evaluation'/name, results/name
+        if not (ev/'metrics_test.json').exists():
+            for c in checkpoints if tta else []: command(log, 'cxr_calibrate', '--data-dir', data, '--checkpoint', c, '--tta', threads=2) # thresholds for five shapes
+            command(log, 'cxr_evaluate', '--data-dir', data, '--checkpoint', *checkpoints, *tta, '--output-dir', ev, '--force', '--error-maps', 0, threads=2)
+        out.mkdir(parents=True, exist_ok=True)
+        for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(ev/f, out/f)
 
 if __name__ == '__main__': main()

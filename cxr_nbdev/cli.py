@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from . import __version__
 from .config import TrainConfig, check_config, load_config
-from .core import BadInput, CxrError, Unavailable, shown
+from .core import BadInput, CxrError, Unavailable, _disk, shown
 
 # %% ../nbs/15_cli.ipynb #4e3bd2e3
 def run_command(name:str, # The command, for the message
@@ -24,18 +24,19 @@ def run_command(name:str, # The command, for the message
     "Parse flags, run a command, and turn foreseen errors into one line and an exit code."
     args = parser.parse_args(hyphens(sys.argv[1:] if argv is None else argv))
     warnings.filterwarnings('ignore', category=FutureWarning) # libraries that talk to each other, not to the user
+    warnings.formatwarning = lambda message, *_, **__: f'{name}: {shown(message, 400)}\n' # without file and source line
     try:
         code = main(args)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CxrError as e: return _fail(name, e, e.exit_code)
-    except KeyboardInterrupt: return _fail(name, 'stopped by Ctrl-C; what was finished has been kept', 130)
+    except KeyboardInterrupt as e: return _fail(name, str(e) or 'stopped by Ctrl-C; what was finished has been kept', 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # the reader (head, less) has gone; so does the output
         return 0
     except MemoryError: return _fail(name, 'out of memory; try a smaller --batch-size or --img-size', 3)
     except OSError as e:
-        if e.errno in (28, 122): return _fail(name, f'{shown(e.filename or "disk")}: no space left; free some, or name another folder', 3) # ENOSPC, EDQUOT
+        if e.errno in _disk: return _fail(name, f'{shown(e.filename or "disk")}: could not be written ({os.strerror(e.errno).lower()}); free some disk space or name another folder', 3)
         if isinstance(e, PermissionError): return _fail(name, f'{shown(e.filename)}: permission denied; change its rights or name another', 2)
         raise
 
@@ -126,6 +127,7 @@ def _train(args):
     if args.lr_find: return print(f'suggested --lr {suggest_lr(config):.1e}')
     out = fit_and_write(config, say=_say)
     _fix_points(out/'best_model.pth', config.data_dir, device=config.device, bs=config.batch_size)
+    _fix_guard(out/'best_model.pth', config.data_dir)
     _say(f'next: cxr_evaluate --data-dir {config.data_dir} --model {config.model} --checkpoint {out/"best_model.pth"} --generate-grad-cam --output-dir {Path("evaluation")/out.name}')
 
 def _fix_points(checkpoint, data_dir, **kw):
@@ -140,6 +142,13 @@ def _say_points(got):
     for name, o in got['points']['none'].items(): _say(f"  --threshold {name:<10} {o['threshold']:.3f}: sensitivity {o['sensitivity']:.3f}, specificity {o['specificity']:.3f}; {o['why']}")
     for name, how in got['calibration'].items(): _say(f"  --calibration {name}" + (f" {how['t']:.2f}" if 't' in how else ''))
     for why in got['not_fitted'].values(): _say(f'  {why}')
+
+def _fix_guard(checkpoint, data_dir, manifest=None):
+    "Store a guard against pictures that are no radiographs; say it, or why there is none."
+    from cxr_nbdev.guard import store_guard
+    try: got = store_guard(checkpoint, data_dir, manifest)
+    except BadInput as e: return _say(f'no guard against pictures that are no radiographs is stored: {e}')
+    _say(f'guard against pictures that are no radiographs: fitted on {got.n} training images, limit by {got.n_held} held-out ones, stored in the checkpoint')
 
 def _say(text): print(text, flush=True)
 
@@ -164,11 +173,11 @@ def _number_or_name(text):
     try: return float(text)
     except ValueError: return text
 
-def _predictor(args):
+def _predictor(args, guard=True):
     if args.batch_size < 1: raise BadInput(f'--batch-size {args.batch_size}: give 1 or more')
     if args.img_size is not None and args.img_size < 32: raise BadInput(f'--img-size {args.img_size}: give 32 or more')
     from cxr_nbdev.predict import Ensemble, Predictor
-    found = [Predictor.load(c, args.model, args.img_size, device=args.device, classes=args.class_names, threshold=args.threshold, bs=args.batch_size, tta=args.tta, calibration=args.calibration) for c in args.checkpoint]
+    found = [Predictor.load(c, args.model, args.img_size, guard=guard, device=args.device, classes=args.class_names, threshold=args.threshold, bs=args.batch_size, tta=args.tta, calibration=args.calibration) for c in args.checkpoint]
     return found[0] if len(found) == 1 else Ensemble(found, args.threshold)
 
 # %% ../nbs/15_cli.ipynb #9c1a8216
@@ -249,9 +258,9 @@ def _explain(predictor, args, out):
 # %% ../nbs/15_cli.ipynb #e016de9d
 def calibrate_parser()->argparse.ArgumentParser:
     "Make the parser of `cxr_calibrate`."
-    p = _parser('cxr_calibrate', 'Fix operating points and calibration on the images that a run held out, and store them in its checkpoint.')
+    p = _parser('cxr_calibrate', 'Fix operating points and calibration on the images that a run held out, fit the guard against pictures that are no radiographs, and store all in its checkpoint.')
     p.add_argument('--data-dir', default='data/chest_xray', metavar='DIR', help='data set of the run (default: data/chest_xray)')
-    p.add_argument('--checkpoint', required=True, metavar='FILE', help='best_model.pth; gets the points and keeps all else')
+    p.add_argument('--checkpoint', required=True, metavar='FILE', help='best_model.pth; gets the points and the guard, and keeps all else')
     p.add_argument('--manifest', metavar='FILE', help="the run's split.csv (default: the one beside the checkpoint)")
     p.add_argument('--tta', action='store_true', help='for answers with test-time augmentation; replaces points for single views')
     p.add_argument('--default', metavar='NAME', help='make this point (half, youden, sensitive, cost) the threshold that is taken when none is given')
@@ -269,6 +278,7 @@ def _calibrate(args):
     got = calibrate_checkpoint(args.checkpoint, args.data_dir, args.manifest, args.tta, args.default, True, device=args.device, bs=args.batch_size)
     _say(f"{args.checkpoint}: points and calibration from {got['n']} validation images{', five shapes each' if args.tta else ''}")
     _say_points(got)
+    _fix_guard(args.checkpoint, args.data_dir, args.manifest)
 
 # %% ../nbs/15_cli.ipynb #af1ac093
 def compare_parser()->argparse.ArgumentParser:
@@ -297,7 +307,8 @@ def predict_parser()->argparse.ArgumentParser:
     p.add_argument('images', nargs='*', metavar='IMAGE_OR_FOLDER', help='JPEG, PNG or DICOM files, or folders with such')
     _common(p)
     g = p.add_argument_group('output')
-    g.add_argument('--output', metavar='FILE.csv', help='write a table: file, probability, prediction')
+    g.add_argument('--output', metavar='FILE.csv', help='write a table: file, probability, prediction, unlike_radiograph (flagged from 1 up: ABSTAIN and no probability)')
+    g.add_argument('--no-guard', action='store_true', help='answer to every picture, also where it is unlike the training images')
     g.add_argument('--skip-bad', action='store_true', help='go on without images that cannot be read')
     g.add_argument('--force', action='store_true', help='overwrite FILE.csv')
     return p
@@ -315,19 +326,27 @@ def _take_images(args):
         args.checkpoint, args.images = args.checkpoint[:n], args.checkpoint[n:]
     if not args.images: raise BadInput('IMAGE_OR_FOLDER: none is named; give images or folders, such as cxr_predict FOLDER --checkpoint FILE')
 
+def _answer(row, positive):
+    "The line of one image."
+    if row.unlike_radiograph >= 1: return f'{shown(row.file)}: {row.prediction}, unlike the training images ({row.unlike_radiograph:.2f}; the limit is 1)'
+    return f'{shown(row.file)}: {row.prediction}, P({positive}) = {row.probability:.4f}'
+
 def _predict(args):
     from cxr_nbdev.core import atomic_path
     from cxr_nbdev.predict import find_images, readable
     _take_images(args)
     if args.output and Path(args.output).exists() and not args.force: raise BadInput(f'{shown(args.output)}: exists; name another file, or add --force to overwrite')
     images = find_images(args.images)
-    predictor = _predictor(args)
+    predictor = _predictor(args, not args.no_guard)
     images, bad = readable(images, predictor.size, args.skip_bad)
     table = predictor.predict(images, progress=len(images) > predictor.bs)
-    for row in table.itertuples(): print(f'{shown(row.file)}: {row.prediction}, P({predictor.classes[1]}) = {row.probability:.4f}')
+    for row in table.itertuples(): print(_answer(row, predictor.classes[1]))
     if args.output:
-        with atomic_path(args.output) as tmp: table.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
+        with atomic_path(args.output, new=not args.force) as tmp: table.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
     for line in bad: print(f'left out: {line}', file=sys.stderr)
+    if flagged := int((table.unlike_radiograph >= 1).sum()):
+        print(f'no answer to {flagged} of {len(table)} images: unlike the training images; ask with --no-guard to have one all the same', file=sys.stderr)
+    if not predictor.guard and not args.no_guard: print('the checkpoint holds no guard, so pictures that are no radiographs get an answer as well; cxr_calibrate stores one', file=sys.stderr)
     print('Research software, not a medical device: these numbers are not a diagnosis.', file=sys.stderr)
 
 # %% ../nbs/15_cli.ipynb #87056c58
@@ -398,6 +417,7 @@ def _demo_model(args, out, data, model, step):
     _say(f'{step}/4 {model}: training, evaluation, Grad-CAM')
     folder = fit_and_write(TrainConfig(data_dir=str(data), model=model, img_size=args.img_size, epochs=args.epochs, lr=2e-3, valid=.15, class_weights=True, seed=args.seed,
                                        device=args.device, save_freq=0, output_dir=str(out/'checkpoints'/model)), _say)
+    _fix_guard(folder/'best_model.pth', data)
     _evaluate(evaluate_parser().parse_args(['--data-dir', str(data), '--checkpoint', str(folder/'best_model.pth'), '--manifest', str(folder/'split.csv'), '--generate-grad-cam',
                                             '--num-visualizations', '6', *(['--cam-layer', 'layer2'] if args.img_size < 128 else []), '--device', args.device, '--output-dir', str(out/'evaluation'/model)]))
 

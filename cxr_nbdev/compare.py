@@ -28,7 +28,7 @@ def _counts(d:dict, where:str)->dict:
     m = d['confusion_matrix']
     square = isinstance(m, list) and len(m) == 2 and all(isinstance(o, list) and len(o) == 2 for o in m)
     cells = [o for row in m for o in row] if square else []
-    if not cells or any(type(o) is not int or o < 0 for o in cells) or not sum(cells):
+    if not cells or any(type(o) is not int or not 0 <= o < 10**9 for o in cells) or not sum(cells):
         raise BadInput(f'{where}: confusion_matrix is {shown(m, 60)}, not two rows of two counts; evaluate again')
     tn,fp,fn,tp = cells
     report = d.get('classification_report')
@@ -57,12 +57,17 @@ def _area(d:dict, counts:dict, where:str)->tuple:
     if math.isnan(area) or not (n_pneumonia and n_normal): return math.nan,None,False
     return area,pair or auc_interval(area, n_pneumonia, n_normal),not pair
 
-# %% ../nbs/12_compare.ipynb #44355076
+# %% ../nbs/12_compare.ipynb #97386920
+def _json_of(path):
+    "Content of a JSON file; one that is nested without end exhausts Python's stack, and is as broken as any other."
+    try: return read_json(path)
+    except RecursionError: raise BadInput(f'{shown(path)}: not readable as JSON (nested too deeply); write it again') from None
+
 def read_evaluation(path:str|Path, # A metrics_test.json of `cxr_evaluate` or of the reference
                     split:str='test', # Refuse the file when it says another split
                    )->dict: # Counts, fractions with NAME_low and NAME_high, test_hash, architecture, threshold
     "Read and check one evaluation; statistics come from its 2 x 2 table."
-    d,where = read_json(path),shown(path)
+    d,where = _json_of(path),shown(path)
     lacks = [k for k in ('accuracy', 'confusion_matrix', 'roc_auc') if not isinstance(d, dict) or k not in d]
     if lacks: raise BadInput(f'{where}: has no {lacks[0]}, so it is not an evaluation; evaluate the model again')
     if d.get('split', split) != split:
@@ -184,13 +189,19 @@ def _table_of(file):
         raise BadInput(f'{shown(file)}: has no column {lacks[0]}, so it holds no predictions; evaluate again')
     return t
 
+def _classes_of(file):
+    "The names of the classes that metrics are about."
+    names = _json_of(file).get('classes', classes)
+    if not (isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names)): raise BadInput(f'{shown(file)}: its classes are not two names; evaluate again')
+    return names
+
 def read_predictions(folder:str|Path, # Of an evaluation
                      split:str='test', # test or val
                     )->pd.DataFrame|None: # file, patient, y (1: PNEUMONIA), probability, by file; None where there are none
     "Read and check the predictions beside an evaluation."
     file = Path(folder)/f'predictions_{split}.csv'
     if not file.exists(): return None
-    t, names = _table_of(file), read_json(Path(folder)/f'metrics_{split}.json').get('classes', classes)
+    t, names = _table_of(file), _classes_of(Path(folder)/f'metrics_{split}.json')
     p = pd.to_numeric(t.probability, errors='coerce')
     for wrong, what in [(~t.label.isin(names), f'a label other than {" and ".join(map(str, names))}'), (~p.between(0, 1), 'no probability from 0 to 1'), (t.file.duplicated(), 'an image that was listed before')]:
         if wrong.any(): raise BadInput(f'{shown(file)}: row {int(np.flatnonzero(wrong)[0])+2} has {what}; evaluate again')
@@ -360,7 +371,7 @@ def write_comparison(evaluation_dir:str|Path, # Holds one subfolder a model, eac
     if len(tests): made.update({output.with_name(f'{output.stem}_tests.csv'): csv(tests.round(5)), output.with_name(f'{output.stem}_differences.png'): png(forest_figure(tests))})
     new_results_folder(output.parent, [f.name for f in made], force, 'name another file with --output, or add --force to overwrite')
     for file, content in made.items():
-        with atomic_path(file) as tmp: tmp.write_bytes(content)
+        with atomic_path(file, new=not force) as tmp: tmp.write_bytes(content)
     for file in {output.with_name(output.stem + o) for o in ('_tests.csv', '_differences.png')} - set(made): file.unlink(missing_ok=True) # of a former comparison
     table.attrs['files'], table.attrs['text'] = list(made), text
     return table

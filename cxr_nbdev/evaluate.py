@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['part_of', 'predict_table', 'measure', 'confusion_figure', 'roc_figure', 'pr_figure', 'calibration_figure',
-           'score_figure', 'calibrate_checkpoint', 'at_points', 'evaluate', 'confident_errors', 'summary_rows',
-           'headline', 'summary_text', 'limits', 'write_report']
+           'score_figure', 'calibrate_checkpoint', 'at_points', 'flagged_images', 'evaluate', 'confident_errors',
+           'summary_rows', 'headline', 'summary_text', 'limits', 'write_report']
 
 # %% ../nbs/10_evaluate.ipynb #53abda4b
 import base64, html
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import BadInput, CheckpointError, DataError, atomic_path, new_results_folder, read_json, sha256_file, shown, write_json, write_text
+from .core import BadInput, CheckpointError, DataError, atomic_path, locked_folder, read_json, sha256_file, shown, write_json, write_text
 from .data import classes, count_overlaps, find_root, read_manifest, scan_folder, set_hash
 from .metrics import all_metrics, binary_metrics, calibration_curve, delong_interval, reference_metrics, wilson_interval
 from .operating import calibrate, fit_calibration, operating_points
@@ -183,9 +183,13 @@ def calibrate_checkpoint(checkpoint:str|Path, # best_model.pth of a run; gets th
                          **kw, # device, bs
                         )->dict: # What was stored: tta, n, valid_hash, points (calibration -> name -> threshold, ...), calibration, not_fitted (name -> reason)
     "Fix operating points and calibration on a run's validation images and store them in its checkpoint."
-    from cxr_nbdev.zoo import load_checkpoint, save_checkpoint
     checkpoint, names = Path(checkpoint), ('half', 'youden', 'sensitive', 'cost')
     if default is not None and default not in names: raise BadInput(f"--default {shown(default)}: give one of {', '.join(names)}")
+    if not checkpoint.is_file(): raise CheckpointError(f'{shown(checkpoint)}: no such file; give the best_model.pth of a run')
+    with locked_folder(checkpoint.parent): return _calibrate_checkpoint(checkpoint, root, manifest, tta, default, progress, **kw)
+
+def _calibrate_checkpoint(checkpoint, root, manifest, tta, default, progress, **kw):
+    from cxr_nbdev.zoo import load_checkpoint, save_checkpoint
     rows, _, root = part_of(root, 'valid', manifest or checkpoint.parent/'split.csv')
     predictor = Predictor.load(checkpoint, tta=tta, **kw)
     table = predict_table(predictor, rows, root, progress)
@@ -215,6 +219,17 @@ def at_points(table:pd.DataFrame, # From `predict_table`
                          intervals={k: m[k]['interval'] for k in ('sensitivity', 'specificity')})
     return out
 
+# %% ../nbs/10_evaluate.ipynb #dc96eb4e
+def flagged_images(predictor:Predictor|Ensemble, # With or without a guard
+                   rows:pd.DataFrame, # file
+                   root:Path, # That `file` is relative to
+                  )->dict|None: # n, flagged, share, interval (95 %, Wilson), files; None without a guard
+    "Count the images that the guard flags as unlike the training images."
+    if not predictor.guard: return None
+    out = predictor.guard.score_files([root/f for f in rows.file]) >= 1
+    k = int(out.sum())
+    return dict(n=len(rows), flagged=k, share=k/len(rows), interval=list(wilson_interval(k, len(rows))), files=rows.file[out].tolist())
+
 # %% ../nbs/10_evaluate.ipynb #7235ac30
 def evaluate(predictor:Predictor|Ensemble, # The model, or several
              root:str|Path, # Data set
@@ -229,7 +244,10 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
              shortcuts:bool=False, # Ask about changed pictures, too? Takes a dozen times as long
             )->dict: # The metrics, as written to metrics_SPLIT.json
     "Predict a split and write predictions, metrics and figures."
-    out = new_results_folder(out, [f'metrics_{split}.json', f'predictions_{split}.csv'], force)
+    with locked_folder(out, [f'metrics_{split}.json', f'predictions_{split}.csv'], force) as out:
+        return _evaluate(predictor, root, out, split, manifest, n_boot, skip_bad, progress, prevalence, shortcuts)
+
+def _evaluate(predictor, root, out, split, manifest, n_boot, skip_bad, progress, prevalence, shortcuts):
     rows, whole, root = part_of(root, split, manifest, skip_bad)
     table = predict_table(predictor, rows, root, progress)
     metrics = measure(table, predictor, rows, split, n_boot, prevalence)
@@ -238,6 +256,7 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
     metrics['excluded'] = [f for f,_ in whole.attrs.get('bad', [])]
     metrics['shared_with_training'] = _shared_with_training(rows, whole, root, manifest)
     metrics |= dict(checkpoint_hash=predictor.info.get('checkpoint_hash'), manifest_hash=sha256_file(manifest) if manifest else None, versions=_versions(), errors=confident_errors(table, rows, predictor))
+    metrics['guard'] = flagged_images(predictor, rows, root)
     if shortcuts:
         from cxr_nbdev.shortcuts import shortcut_tests
         metrics['shortcuts'] = shortcut_tests(predictor, rows, root, progress=progress)
@@ -282,10 +301,12 @@ def _shared_with_training(rows, whole, root, manifest):
     c = count_overlaps(both, 'part')
     return {k: int(c[k].sum()) for k in ('patients', 'hashes')}
 
-# %% ../nbs/10_evaluate.ipynb #85b81beb
+# %% ../nbs/10_evaluate.ipynb #68f15230
 _said = dict(sensitivity='Sensitivity (recall of PNEUMONIA)', specificity='Specificity', balanced_accuracy='Balanced accuracy', accuracy='Accuracy', ppv='Positive predictive value',
              npv='Negative predictive value', f1='F1', mcc='Matthews correlation', roc_auc='ROC-AUC', average_precision='Average precision', brier='Brier score',
              log_loss='Log loss', ece='Expected calibration error', calibration_slope='Calibration slope', calibration_intercept='Calibration intercept')
+
+def _pct(value, ends=None): return 'none' if value is None else f'{100*value:.1f} %' + (f' ({100*ends[0]:.1f} to {100*ends[1]:.1f})' if ends else '')
 
 def summary_rows(metrics:dict, # From `evaluate`
                 )->list: # Pairs of texts: name, value with its interval
@@ -298,6 +319,7 @@ def summary_rows(metrics:dict, # From `evaluate`
         if metrics.get(key) is not None: rows.append((f"{name} predictive value at prevalence {metrics['prevalence']:g}", f'{metrics[key]:.4f}{_interval(metrics, key)}'))
     for k, s in metrics['sensitivity_by_kind'].items():
         rows.append((f'Sensitivity, {k}', f"{s['sensitivity']:.4f} ({s['interval'][0]:.3f} to {s['interval'][1]:.3f}), {s['found']} of {s['n']}"))
+    if g := metrics.get('guard'): rows.append(('Flagged as unlike the training images', f"{g['flagged']} of {g['n']}, {_pct(g['share'], g['interval'])}; counted, not left out"))
     c = metrics['counts']
     return rows + [('True positives, false negatives', f"{c['tp']}, {c['fn']}"), ('True negatives, false positives', f"{c['tn']}, {c['fp']}")]
 
@@ -329,8 +351,6 @@ def _html_table(head, rows):
     cells = lambda tag, row: ''.join(f'<{tag}{" class=n" if tag == "td" and i else ""}>{html.escape(str(c))}</{tag}>' for i, c in enumerate(row))
     body = ''.join('<tr>' + cells('td', r) + '</tr>' for r in rows)
     return f"<table><tr>{cells('th', head)}</tr>{body}</table>"
-
-def _pct(value, ends=None): return 'none' if value is None else f'{100*value:.1f} %' + (f' ({100*ends[0]:.1f} to {100*ends[1]:.1f})' if ends else '')
 
 # %% ../nbs/10_evaluate.ipynb #ed810e30
 def _opening(m):

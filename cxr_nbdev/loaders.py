@@ -106,10 +106,12 @@ def radiograph_block(root:str|Path, # Data set that the table's `file` column is
                      get_x=_FileOf(root), get_y=ColReader('label'), splitter=ColSplitter('is_valid'),
                      batch_tfms=[*tfms, Normalize.from_stats(*stats, cuda=False)])
 
-class _FileOf:
-    "The path of a row; a class, since a lambda cannot be sent to a worker process."
-    def __init__(self, root): self.root = Path(root)
-    def __call__(self, row): return self.root/row.file
+class _FileOf(Transform):
+    "The path of a row; a Transform of its own, since what fastai wraps around a plain function cannot be sent to a worker process."
+    def __init__(self, root):
+        super().__init__()
+        self.root = Path(root)
+    def encodes(self, row): return self.root/row.file
 
 # %% ../nbs/02_loaders.ipynb #8f3b19c5
 def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `file`, `label`, `use`

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['validation_scores', 'Watch', 'Average', 'kept_model', 'Checkpoints', 'best_epoch', 'optimizer_state',
-           'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'Tell',
-           'ChannelsLast', 'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU', 'fast_bfloat16', 'find_lr', 'fit',
-           'read_data', 'build', 'train', 'peak_memory', 'suggest_lr']
+           'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'Tell', 'Stop',
+           'gentle_stop', 'memory_errors', 'ChannelsLast', 'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU',
+           'fast_bfloat16', 'find_lr', 'fit', 'read_data', 'build', 'train', 'peak_memory', 'suggest_lr']
 
-# %% ../nbs/07_train.ipynb #7da5cbe7
-import contextlib, sys, time, warnings
+# %% ../nbs/07_train.ipynb #6e9d2acd
+import contextlib, os, signal, sys, threading, time, warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,8 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import AccumMetric
 from fastai.optimizer import Adam
 from fastprogress.fastprogress import IN_NOTEBOOK
-from filelock import FileLock, Timeout
-from .config import TrainConfig, check_config, save_config
-from .core import BadInput, CheckpointError, Diverged, Unavailable, atomic_path, new_results_folder, pick_device, set_seed, shown, write_json
+from .config import TrainConfig, check_config, check_resume, save_config
+from .core import BadInput, CheckpointError, CxrError, Diverged, Unavailable, atomic_path, disk_errors, locked_folder, pick_device, set_seed, shown, write_json
 from .data import class_weights, classes, count_overlaps, describe_data, find_root, make_splits, read_manifest, scan_folder, set_hash, write_manifest
 from .loaders import make_dls, seed_epoch
 from .zoo import create_model, load_checkpoint, n_params, param_groups, probability, save_checkpoint
@@ -54,8 +53,8 @@ class Watch(Callback):
         seed_epoch(self.dls, self.seed, self.first + self.epoch)
         self.losses, self.p, self.y, self.valid_loss, self.started = [], [], [], [], time.time()
     def after_loss(self):
-        if self.training and not torch.isfinite(self.loss):
-            raise Diverged(f'epoch {self.first+self.epoch}, batch {self.iter}: the loss is {self.loss.item()}; the last checkpoint is kept, try a lower --lr than {max(self.opt.hypers.attrgot("lr"))}')
+        if not torch.isfinite(self.loss): # in validation too: the last step of an epoch may have spoilt the weights
+            raise Diverged(f'epoch {self.first+self.epoch}, {"" if self.training else "validation "}batch {self.iter}: the loss is {self.loss.item()}; the last checkpoint is kept, try a lower --lr than {max(self.opt.hypers.attrgot("lr"))}')
     def after_batch(self):
         if self.training: self.losses.append(self.loss.detach().float())
         else:
@@ -216,6 +215,50 @@ def _quiet(learn):
     "Neither bars nor fastai's own lines."
     with learn.no_bar(), learn.no_logging(): yield
 
+# %% ../nbs/07_train.ipynb #51bd65d2
+class Stop(Callback):
+    "End the run, by a KeyboardInterrupt, where nothing is half done."
+    order = 90 # after the checkpoints
+    def __init__(self, asked:list): self.asked = asked # Signals received
+    def after_batch(self):
+        if self.training and self.asked: raise KeyboardInterrupt
+    def after_epoch(self):
+        if self.asked: raise KeyboardInterrupt
+
+@contextlib.contextmanager
+def gentle_stop(say=lambda text: None, # Called with a line for the user
+               ):
+    "Yield the list of signals that ask for an end, for `Stop`; the second one raises KeyboardInterrupt at once."
+    asked, mine, before = [], os.getpid(), {}
+    def heard(number, frame):
+        if os.getpid() != mine: return # a process that reads images; the run itself ends it
+        if asked: raise KeyboardInterrupt
+        asked.append(number)
+        say('stopping after this step, with everything written; once more to stop at once')
+    if threading.current_thread() is threading.main_thread(): # elsewhere Python allows no handlers
+        for s in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(s) not in (signal.SIG_IGN, None): before[s] = signal.signal(s, heard) # nohup and `&` ignore them on purpose
+    try: yield asked
+    finally:
+        for s, handler in before.items(): signal.signal(s, handler)
+
+# %% ../nbs/07_train.ipynb #b275f0bf
+@contextlib.contextmanager
+def memory_errors(batch_size:int, # Of the run, for the message
+                 ):
+    "Turn every error that means too little memory into an `Unavailable` with a smaller batch size to try."
+    smaller = f'try --batch-size {batch_size//2}' if batch_size > 1 else 'try a smaller --img-size'
+    try: yield
+    except (MemoryError, RuntimeError, OSError) as e: # torch.OutOfMemoryError is a RuntimeError
+        text = str(e).lower()
+        if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or any(t in text for t in _no_memory):
+            raise Unavailable(f'--batch-size {batch_size}: out of memory; {smaller}') from None
+        if 'dataloader worker' in text and ('killed' in text or 'exited unexpectedly' in text):
+            raise Unavailable('--num-workers: a process that reads images was killed, often by the system for want of memory; try --num-workers 0') from None
+        raise
+
+_no_memory = ('out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'alloc_failed', 'bad_alloc', 'shared memory')
+
 # %% ../nbs/07_train.ipynb #aed1b498
 class ChannelsLast(Callback):
     "Keep batches and weights in channels-last order."
@@ -273,7 +316,8 @@ class HalfOnCPU(Callback):
         self.cast = torch.autocast('cpu', torch.bfloat16)
         self.cast.__enter__()
     def after_pred(self): self.learn.pred = self.pred.float(); self._leave()
-    def after_batch(self): self._leave() # runs when a step fails, too
+    def after_batch(self): self._leave()
+    def after_failure(self): self._leave() # called by `fit`; fastai calls nothing when a step fails
     def _leave(self):
         if self.cast is not None: self.cast.__exit__(None, None, None)
         self.cast = None
@@ -307,6 +351,7 @@ def fit(learn:Learner, # From `make_learner`
         history:list|None=None, # Rows of the epochs before a resume
         opt_state:dict|None=None, # The optimizer's state of then
         ema:float=0., # Decay of the running average of the weights, in [0,1); 0 for none
+        patience:int=0, # Epochs without a better AUC after which the run had stopped, 0 for never
         make_cbs=lambda first: [], # Callbacks for a phase that starts at epoch `first`
        )->list: # A row an epoch: losses, scores, learning rate, seconds
     "Train by one-cycle, from scratch or from where a run was stopped."
@@ -316,6 +361,7 @@ def fit(learn:Learner, # From `make_learner`
     learn.create_opt()
     learn.weight_average = Average(learn.model, ema) if ema else None # its module is the model that is validated and kept
     if ema and opt_state: learn.weight_average.load(opt_state['average'])
+    if patience and history and history[-1]['epoch'] - best_epoch(history) >= patience: return history # it had stopped early
     for first, n, rate in phases:
         if done >= first + n: continue
         (learn.freeze if first + n < epochs else learn.unfreeze)()
@@ -323,7 +369,9 @@ def fit(learn:Learner, # From `make_learner`
         elif first: learn.opt.clear_state() # the phases do not share momentum
         cbs = [Watch(seed, history, first), *([learn.weight_average] if ema else []), *make_cbs(first)]
         try: learn.fit_one_cycle(n, rate, cbs=cbs, start_epoch=max(0, done-first))
-        except Diverged as e: raise Diverged(str(e).split('\n')[-1].strip()) from None # fastai puts a line of its own before the message
+        except CxrError as e: raise type(e)(str(e).split('\n')[-1].strip()) from None # fastai puts a line of its own before the message
+        finally:
+            for cb in learn.cbs: getattr(cb, 'after_failure', lambda: None)()
         if len(history) < first + n: break # stopped early
     return history
 
@@ -357,12 +405,11 @@ def train(config:TrainConfig|None=None, # The run; None for the defaults
     "Train a model on a folder of radiographs and write all that is needed to use, judge, resume and repeat it."
     config = check_config(TrainConfig(**{**asdict(config or TrainConfig()), **changes}))
     out, started = Path(config.output_dir), time.time()
-    if config.resume and not (out/'last_model.pth').exists(): raise BadInput(f'{shown(out)}: has no last_model.pth to resume from; leave out --resume')
-    if not config.resume: new_results_folder(out, ['best_model.pth', 'last_model.pth'], config.force, 'go on with --resume, overwrite with --force, or name another --output-dir')
-    try:
-        with FileLock(out/'.lock', timeout=0): return _train(config, out, say, started, cbs)
-    except Timeout: raise BadInput(f'{shown(out)}: another run is writing here; name another --output-dir') from None
-    except torch.OutOfMemoryError: raise Unavailable(f'--batch-size {config.batch_size}: the device is out of memory; try {max(1, config.batch_size//2)}') from None
+    if config.resume and not (out/'config.json').exists(): raise BadInput(f'{shown(out)}: has no last_model.pth and no config.json to resume from; leave out --resume')
+    names = [] if config.resume else ['best_model.pth', 'last_model.pth']
+    with locked_folder(out, names, config.force, 'go on with --resume, overwrite with --force, or name another --output-dir'), disk_errors(out), memory_errors(config.batch_size):
+        if config.resume: check_resume(config, out/'config.json')
+        return _train(config, out, say, started, cbs)
 
 def _train(config, out, say, started, cbs):
     table, root = read_data(config)
@@ -378,28 +425,40 @@ def _train(config, out, say, started, cbs):
     if not config.resume: _clear(out)
     say(f"{config.model}: {n_params(learn.model):,} parameters, {'pretrained' if config.pretrained else 'random'} weights, on {device}"
         + (f'; {len(history)} of {config.epochs} epochs are done' if history else ''))
+    if config.device == 'auto' and device.type == 'cpu': say('no GPU that torch can use: training on the CPU' + ('' if config.amp else ', in float32'))
     write_manifest(table, out/'split.csv')
     save_config(config, out/'config.json', **info, counts=describe_data(table, 'use').to_dict('index'), versions=_versions())
-    events = partial(events_or_warning, out/'logs') if config.tensorboard else (lambda first: [])
-    grow = (lambda first: [Grow(grow_sizes(config.img_size, config.epochs), first)]) if config.progressive else (lambda first: [])
-    bars = _draws_bars()
-    with contextlib.nullcontext() if bars else _quiet(learn):
-        fit(learn, config.epochs, config.lr, config.seed, config.freeze_epochs, config.body_lr if config.pretrained else 1., history, opt_state, config.ema,
-            lambda first: [Checkpoints(out, info, config.save_freq, config.patience), *events(first), *grow(first), *([] if bars else [Tell(say, config.epochs)]), *cbs])
+    _fit_and_write(learn, config, out, info, history, opt_state, say, cbs)
     return _finish(learn, history, out, info, say, started)
+
+def _fit_and_write(learn, config, out, info, history, opt_state, say, cbs):
+    "Fit with all callbacks, until the end or until a signal."
+    bars, events = _draws_bars(), events_or_warning(out/'logs') if config.tensorboard else []
+    def make_cbs(first):
+        for e in events: e.first = first
+        return [Checkpoints(out, info, config.save_freq, config.patience), *events, *([Grow(grow_sizes(config.img_size, config.epochs), first)] if config.progressive else []),
+                *([] if bars else [Tell(say, config.epochs)]), *cbs, Stop(asked)]
+    with contextlib.nullcontext() if bars else _quiet(learn), gentle_stop(say) as asked:
+        try: fit(learn, config.epochs, config.lr, config.seed, config.freeze_epochs, config.body_lr if config.pretrained else 1., history, opt_state, config.ema, config.patience, make_cbs)
+        except KeyboardInterrupt:
+            save_checkpoint(out/'interrupted_model.pth', kept_model(learn), len(history), extra=dict(info, history=history))
+            say(f'stopped: {len(history)} of {config.epochs} epochs are kept, and the weights of this moment in {out/"interrupted_model.pth"}; go on with --config {out/"config.json"} --resume')
+            raise
 
 # %% ../nbs/07_train.ipynb #339c65d8
 def _clear(out):
     "Remove what a former run left, so that no file of it is taken for one of this run."
     import shutil
-    names = ['best_model.pth', 'last_model.pth', 'final_model.pth', 'history.csv', 'loss.png', 'config.json', 'split.csv', 'result.json']
+    names = ['config.json', 'best_model.pth', 'last_model.pth', 'interrupted_model.pth', 'final_model.pth', 'history.csv', 'loss.png', 'split.csv', 'result.json']
     for p in [*(out/n for n in names), *out.glob('checkpoint_epoch_*.pth')]: p.unlink(missing_ok=True)
     shutil.rmtree(out/'logs', ignore_errors=True)
 
 def _resume(learn, config, out, info):
-    "Put weights, optimizer and history of `last_model.pth` back."
+    "Put weights, optimizer and history of `last_model.pth` back; a run that was stopped before its first one starts again."
+    if not (out/'last_model.pth').exists(): return [], None
     model, meta = load_checkpoint(out/'last_model.pth', config.model)
-    if info['train_set'] != meta['cxr'].get('train_set'): raise BadInput(f'{shown(out)}: was trained on another training set; give the --data-dir, --seed and --valid of that run')
+    for part in ('train', 'valid'):
+        if info[f'{part}_set'] != meta['cxr'].get(f'{part}_set'): raise BadInput(f'{shown(out)}: was trained with another {part} set; give the --data-dir and --valid of that run, or its split.csv as --manifest')
     if model.spec != learn.model.spec: raise BadInput(f'{shown(out)}: holds {model.spec}, not {learn.model.spec}; give the same --model, --place and --start')
     if model.stats != learn.model.stats: raise BadInput(f'{shown(out)}: was trained on pixels normalised by {model.stats}, and the model now wants {learn.model.stats}; start again with --force')
     if bool(config.ema) != ('average' in (meta['optimizer_state_dict'] or {})): raise BadInput(f'{shown(out)}: was trained {"without" if config.ema else "with"} an average of weights; give the --ema of that run')
@@ -422,6 +481,7 @@ def _finish(learn, history, out, info, say, started):
     "Write final_model.pth and result.json."
     best, last = history[best_epoch(history)], history[-1]
     save_checkpoint(out/'final_model.pth', kept_model(learn), last['epoch']+1, None, 100*last['accuracy'], last['valid_loss'], dict(info, history=history))
+    (out/'interrupted_model.pth').unlink(missing_ok=True) # of before a resume
     write_json(out/'result.json', dict(best=best, epochs=len(history), seconds=round(time.time()-started, 1), peak_memory_mb=peak_memory()))
     say(f"best epoch {best['epoch']+1}: validation AUC {best['roc_auc']:.4f}, sensitivity {best['sensitivity']:.3f}, specificity {best['specificity']:.3f} -> {out/'best_model.pth'}")
     return out
@@ -432,13 +492,13 @@ def suggest_lr(config:TrainConfig, # Which data and which model
     "Run the range test for a run; writes lr_find.csv and lr_find.png to its output folder and trains nothing."
     from matplotlib.figure import Figure
     config = check_config(config)
-    out = new_results_folder(config.output_dir, ['lr_find.csv'], config.force)
-    table, root = read_data(config)
-    lr, curve = find_lr(build(config, table, root, out))
-    with atomic_path(out/'lr_find.csv') as tmp: curve.to_csv(tmp, index=False, lineterminator='\n')
-    fig = Figure(figsize=(5, 3), layout='constrained')
-    ax = fig.subplots()
-    ax.plot(curve.lr, curve.loss); ax.axvline(lr, ls=':', c='grey', label=f'{lr:.1e}'); ax.legend(frameon=False)
-    ax.set(xscale='log', xlabel='learning rate', ylabel='smoothed loss')
-    with atomic_path(out/'lr_find.png') as tmp: fig.savefig(tmp, dpi=100)
+    with locked_folder(config.output_dir, ['lr_find.csv'], config.force) as out, disk_errors(out), memory_errors(config.batch_size):
+        table, root = read_data(config)
+        lr, curve = find_lr(build(config, table, root, out))
+        with atomic_path(out/'lr_find.csv') as tmp: curve.to_csv(tmp, index=False, lineterminator='\n')
+        fig = Figure(figsize=(5, 3), layout='constrained')
+        ax = fig.subplots()
+        ax.plot(curve.lr, curve.loss); ax.axvline(lr, ls=':', c='grey', label=f'{lr:.1e}'); ax.legend(frameon=False)
+        ax.set(xscale='log', xlabel='learning rate', ylabel='smoothed loss')
+        with atomic_path(out/'lr_find.png') as tmp: fig.savefig(tmp, dpi=100)
     return lr

@@ -372,6 +372,7 @@ def read_manifest(path:str|Path, # CSV file that `write_manifest` made
     except FileNotFoundError: raise BadInput(f'{shown(path)}: no such manifest; check the path') from None
     except (OSError, ValueError) as e: # pandas' errors about bad tables are ValueErrors
         raise BadInput(f'{shown(path)}: not a manifest ({shown(e)}); take one that a training run wrote') from None
+    if not isinstance(table.index, pd.RangeIndex): raise BadInput(f'{shown(path)}: rows with more fields than the header; take a manifest that a training run wrote') # pandas would take the first for names
     missing = [c for c in _manifest_columns if c not in table]
     if missing: raise BadInput(f'{shown(path)}: the column {missing[0]} is missing; take a manifest that a training run wrote')
     for column, known in (('use', ['train', 'valid', 'test', 'unused']), ('label', classes)):

@@ -33,6 +33,7 @@ def _child(command, argv, before, log):
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True) # the system's own, for the workers of this run
     if hasattr(os, 'setpgid'): os.setpgid(0, 0) # a group of its own, so that a Ctrl-C can be sent to it and its workers
     for number, kind in ((1, 'out'), (2, 'err')): os.dup2(os.open(f'{log}.{kind}', os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler) # a shell starts what runs in the background with Ctrl-C ignored
     warnings.resetwarnings() # as a fresh process has them
     warnings.simplefilter('default', UserWarning)
     exec(before, {})
@@ -163,12 +164,13 @@ def at(place:str, # A key of `_places`
     module, name = _places[place].rsplit('.', 1)
     return f"""
 import errno, os, signal, tempfile, torch, PIL.Image
-real, calls = {module}.{name}, []
-def fault(*args, **kw):
-    calls.append(1)
-    if len(calls) {'>' if on else '=='} {n}{'' if on else ' + 1'}: {do}
-    return real(*args, **kw)
-{module}.{name} = fault
+def put(real, calls):
+    def fault(*args, **kw):
+        calls.append(1)
+        if len(calls) {'>' if on else '=='} {n}{'' if on else ' + 1'}: {do}
+        return real(*args, **kw)
+    return fault
+{module}.{name} = put({module}.{name}, [])
 """
 
 # %% ../nbs/18_faults.ipynb #75d0e9ab
@@ -187,7 +189,7 @@ def loss_cases(tally:Tally, shop:Workshop, long:bool=False):
 def memory_cases(tally:Tally, shop:Workshop, long:bool=False):
     "Row 19: every way in which memory runs out."
     causes = {'torch, GPU': 'raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")', 'torch, CPU, 70 TB asked for': 'torch.empty(1 << 44)',
-              'NumPy, 8 EB asked for': 'import numpy; numpy.empty(1 << 60)', 'Python': 'raise MemoryError', 'cuBLAS': 'raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")'}
+              'NumPy, 280 TB asked for': 'import numpy; numpy.empty(1 << 45)', 'Python': 'raise MemoryError', 'cuBLAS': 'raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")'}
     for i, (name, do) in enumerate(list(causes.items())[:None if long else 2]):
         with tally.case(19, name):
             ended(shop.start(shop.copy(f'memory {i}'), '--epochs', 2, '--resume', before=at('loss', 2, do)), 3, '--batch-size 8', 'try --batch-size 4')

@@ -222,6 +222,19 @@ def bound_names(tree):
     return found
 
 
+def module_names(tree):
+    "Return the names that a cell leaves behind: what is bound in it outside functions, classes and comprehensions."
+    found, todo = set(), list(ast.iter_child_nodes(tree))
+    while todo:
+        n = todo.pop()
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)): found.add(n.name)
+        elif isinstance(n, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)): pass
+        else:
+            if isinstance(n, (ast.Name, ast.Import, ast.ImportFrom)): found |= bound_names(ast.Module([n], []))
+            todo += ast.iter_child_nodes(n)
+    return found
+
+
 def loaded_names(tree):
     "Return every name that the code of a cell reads."
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
@@ -249,8 +262,8 @@ def undefined_names():
             if not exported and not any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(tree)): continue
             if has_flag(source, settings().tst_flags.split()):
                 yield f'{path.relative_to(ROOT).as_posix()}: the docs build runs this flagged cell, for it holds an import: {source[:60]!r}'
-            known |= bound_names(tree)
-            lacking = (quoted_types(tree) if exported else loaded_names(tree)) - known
+            lacking = (quoted_types(tree) if exported else loaded_names(tree)) - known - bound_names(tree)
+            known |= module_names(tree)
             first = next((l for l in source.splitlines() if l.strip() and not l.startswith(('#|', '@'))), '')
             names = ', '.join(sorted(lacking))
             if lacking: yield f'{path.relative_to(ROOT).as_posix()}: the docs build does not know {names} in: {first[:60]}'

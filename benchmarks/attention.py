@@ -65,7 +65,7 @@ def main():
     p.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     p.add_argument('--jobs', type=int, default=2)
     p.add_argument('--only', nargs='+', choices=[*VARIANTS, *PRETRAINED], default=[*VARIANTS, *PRETRAINED], metavar='VARIANT')
-    p.add_argument('--pretrained-size', type=int, default=128)
+    p.add_argument('--pretrained-size', type=int, default=64)
     p.add_argument('--pretrained-epochs', type=int, default=3)
     p.add_argument('--amp', action='store_true', help='mixed precision for the variants from scratch')
     p.add_argument('--one', help=argparse.SUPPRESS)

@@ -325,6 +325,7 @@ def tiny_checkpoint(path:str|Path, # File to write
         torch.save(content, path)
     return Path(path)
 
+# %% ../nbs/17_bad_input.ipynb #bb14debe
 def _lies():
     "Changes to a checkpoint, and what is said of each."
     import torch
@@ -344,6 +345,7 @@ def _lies():
         'a normalisation of zeros': cxr(stats=[[0, 0, 0], [0, 0, 0]]), 'a threshold of 7': cxr(threshold=7.), 'operating points that are a text': cxr(operating='none'),
         'weights that are no numbers': each(lambda v: v*float('nan') if v.is_floating_point() else v), 'no description, unknown names': lambda c: (c.pop('cxr'), state(lambda s: {f'x.{k}': v for k, v in s.items()})(c))}
 
+# %% ../nbs/17_bad_input.ipynb #1a7356a6
 def bad_checkpoints(folder:str|Path, # Where to write
                    )->list: # Of `Bad`, row 26
     "Write checkpoints that are cut off, packed, or lie."
@@ -579,6 +581,7 @@ def _download_cases(tally, work, long):
     for url in ('ftp://host/x', 'file:///etc/passwd', 'data.zip'):
         with tally.case(1, f'address {url}'), refuses(BadInput, 'not an address'): get(url, work/'no.bin')
 
+# %% ../nbs/17_bad_input.ipynb #f94fda6e
 def _archive_cases(tally, work, long):
     made, out = hostile_archives(work/'in'), work/'out'
     out.mkdir()
@@ -601,6 +604,7 @@ if point == 'after rename': os.rename = lambda *a: (real(*a), die())
 d.extract_archive(archive, dest, progress=False)
 """
 
+# %% ../nbs/17_bad_input.ipynb #ddae8f0a
 def _kill_cases(tally, work, long):
     if not hasattr(signal, 'SIGKILL'): return
     tree = small_tree(work/'tree', 2)
@@ -617,6 +621,7 @@ def _kill_cases(tally, work, long):
                 with refuses(DataError): resolve_layout(dest.parent)
                 _same(len(scan_folder(extract_archive(archive, dest, progress=False))), 12)
 
+# %% ../nbs/17_bad_input.ipynb #8078d336
 def _no_account(run):
     "The one message that is longer than a line should be: it holds all that has to be done by hand."
     try: run()
@@ -800,6 +805,7 @@ def _bad_tree_cases(tally, work, bad, long):
         if long:
             with tally.case(10, 'cxr_train, a process'): says_no('cxr_train', '--data-dir', root, '--model', TINY, '--no-pretrained', '--output-dir', work/'t', contains=('cannot be read', '--skip-bad'), process=True)
 
+# %% ../nbs/17_bad_input.ipynb #6fb05620
 def _name_cases(tally, work, long):
     made, tiny = odd_names(work/'names'), tiny_checkpoint(work/'tiny.pth')
     good = [b for b in made if b.error is None]
@@ -936,6 +942,7 @@ def _loaders(work):
                 cxr_predict=lambda p: says_no('cxr_predict', root/'test', '--checkpoint', p, '--device', 'cpu'), cxr_predict_image=lambda p: says_no('cxr_predict', p, '--checkpoint', work/'tiny.pth', '--device', 'cpu'),
                 cxr_download=lambda p: says_no('cxr_download', '--archive', p, '--data-dir', work/'kaggle'))
 
+# %% ../nbs/17_bad_input.ipynb #e39e3db0
 def _pickle_cases(tally, work, long):
     small_tree(work/'tree', 1); tiny_checkpoint(work/'tiny.pth')
     made, canary, loaders = canary_pickles(work/'pickles'), work/'pickles'/'canary', _loaders(work)
@@ -951,6 +958,7 @@ def _pickle_cases(tally, work, long):
             says_no('cxr_predict', work/'tree'/'test', '--checkpoint', b.path, '--device', 'cpu', process=True)
             _same(canary.exists(), False, 'its code was run')
 
+# %% ../nbs/17_bad_input.ipynb #9ef9a597
 def _pretrained_cases(tally, work, long):
     from cxr_nbdev.zoo import create_model
     work.mkdir()
@@ -1031,6 +1039,7 @@ def _privacy_cases(tally, work, long):
         with tally.case(35, f'no tag in any {kind} file'): _same([shown(p.name) for p in some if holds_secret(p.read_bytes())], [])
     _tagged_errors(tally, work, root)
 
+# %% ../nbs/17_bad_input.ipynb #784fd3f5
 def _tagged_errors(tally, work, root):
     "Errors about files with tags, cut anywhere, say nothing of them."
     for kind in ('jpeg', 'png', 'dcm'):
@@ -1048,6 +1057,7 @@ def _tagged_errors(tally, work, root):
                 except CxrError as e: said = str(e)
             _same(holds_secret((said + err.getvalue()).encode()), False, 'name in the message')
 
+# %% ../nbs/17_bad_input.ipynb #5ea94309
 def _planted_tag(path, tag):
     "Write a DICOM file with the name where a number or a code belongs."
     import pydicom
@@ -1117,6 +1127,7 @@ def _fuzz_readers(folder):
     return dict.fromkeys(('jpeg', 'png', 'tif', 'bmp', 'webp', 'gif', 'dcm'), picture) | dict(
         pth=[load_checkpoint, partial(load_weights, net)], zip=[unpack], npz=[away(lambda p, out: medmnist_to_folder(p, out, progress=False, say=str)), unpack], json=[read_evaluation, read_json], csv=[lambda p: read_manifest(p, tree)])
 
+# %% ../nbs/17_bad_input.ipynb #f67955a8
 def fuzz_child(folder:str, # Of `fuzzed_files`
                log:str, # Gets a line a file: name, then what came of it
               ):
@@ -1140,6 +1151,7 @@ def _outcome(read, path):
     except BaseException as e: return f'ESCAPED:{type(e).__name__}:{shown(e, 80)}'.replace(' ', '_')
     return 'read'
 
+# %% ../nbs/17_bad_input.ipynb #c0a6b735
 def fuzz_run(folder:str|Path, # Where to write the files
              n:int, # How many
              seed:int=0, # Of `fuzzed_files`
@@ -1155,6 +1167,7 @@ def fuzz_run(folder:str|Path, # Where to write the files
     table = pd.DataFrame([dict(file=r[0], kind=r[0].rsplit('.', 1)[-1], outcome=r[1] if len(r) > 1 and r[1] else 'CRASHED') for r in rows], columns=['file', 'kind', 'outcome'])
     return table, got.stderr, got.returncode
 
+# %% ../nbs/17_bad_input.ipynb #9b455633
 def _fuzz_cases(tally, work, long):
     n = 2000 if long else 100
     table, err, code = fuzz_run(work, n)

@@ -126,6 +126,7 @@ def roc_figure(y:np.ndarray, # (n,) 0 or 1
     ax.set_title(f"AUC {metrics['roc_auc']:.3f}{_interval(metrics, 'roc_auc')}"); ax.legend(loc='lower right', frameon=False)
     return fig
 
+# %% ../nbs/10_evaluate.ipynb #45b3abaa
 def pr_figure(y:np.ndarray, # (n,) 0 or 1
               p:np.ndarray, # (n,) probabilities of PNEUMONIA
               metrics:dict, # From `measure`
@@ -143,6 +144,7 @@ def pr_figure(y:np.ndarray, # (n,) 0 or 1
     ax.set_title(f"AP {metrics['average_precision']:.3f}{_interval(metrics, 'average_precision')}")
     return fig
 
+# %% ../nbs/10_evaluate.ipynb #3473bf17
 def calibration_figure(y:np.ndarray, # (n,) 0 or 1
                        p:np.ndarray, # (n,) probabilities of PNEUMONIA
                        metrics:dict, # From `measure`
@@ -158,6 +160,7 @@ def calibration_figure(y:np.ndarray, # (n,) 0 or 1
     ax.set_title(f"Brier {metrics['brier']:.3f}, ECE {metrics['ece']:.3f}" + (f", slope {slope:.2f}{_interval(metrics, 'calibration_slope')}" if slope is not None else ''), fontsize=10)
     return fig
 
+# %% ../nbs/10_evaluate.ipynb #dde4acbd
 def score_figure(table:pd.DataFrame, # From `predict_table`
                  kind:np.ndarray, # (n,) normal, bacterial or viral
                  threshold:float, # Marked
@@ -247,6 +250,7 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
     with locked_folder(out, [f'metrics_{split}.json', f'predictions_{split}.csv'], force) as out:
         return _evaluate(predictor, root, out, split, manifest, n_boot, skip_bad, progress, prevalence, shortcuts)
 
+# %% ../nbs/10_evaluate.ipynb #40de7565
 def _evaluate(predictor, root, out, split, manifest, n_boot, skip_bad, progress, prevalence, shortcuts):
     rows, whole, root = part_of(root, split, manifest, skip_bad)
     table = predict_table(predictor, rows, root, progress)

@@ -398,6 +398,7 @@ sys.meta_path.insert(0, Missing())
 
 def _warned(run, text): return sum(text in line and 'warnings.warn' not in line for line in run.text().splitlines())
 
+# %% ../nbs/18_faults.ipynb #6e955ac8
 def machine_cases(tally:Tally, shop:Workshop, long:bool=False):
     "Rows 28, 29 and 31: no GPU, no bfloat16, spawned processes, no TensorBoard."
     for device in ('cuda', 'cuda:1', 'mps')[:None if long else 1]:
@@ -424,6 +425,7 @@ def machine_cases(tally:Tally, shop:Workshop, long:bool=False):
         assert _warned(run, 'TensorBoard is not installed') == 1 and not (shop/'no events'/'logs').exists()
         same_bits(shop/'whole', shop/'no events')
 
+# %% ../nbs/18_faults.ipynb #ea995e0c
 def _pickled_loader(data):
     "Pickle the loader as a spawned process gets it, and read a batch from the copy."
     import pickle, torch

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from .core import BadInput, CheckpointError, shown
+from .core import BadInput, CheckpointError, locked_folder, shown
 from .data import classes, find_root, make_splits, read_image, read_manifest, scan_folder, to_grey
 from .metrics import wilson_interval
 
@@ -356,13 +356,14 @@ def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, 
                )->Guard: # That was stored
     "Fit a guard on a run's training images and store it in its checkpoint."
     from cxr_nbdev.zoo import load_checkpoint, save_checkpoint
-    checkpoint = Path(checkpoint)
-    model, meta = load_checkpoint(checkpoint)
-    root = find_root(root)
+    checkpoint, root = Path(checkpoint), find_root(root)
+    load_checkpoint(checkpoint) # one that cannot be read is refused before the work
     stored = fit_guard(read_manifest(manifest or checkpoint.parent/'split.csv', root), root, seed)
     guard = Guard(stored, checkpoint)
-    extra = {k: v for k, v in meta['cxr'].items() if k not in ('format', 'model', 'stats')} | dict(guard=stored)
-    save_checkpoint(checkpoint, model, meta['epoch'] or 0, meta['optimizer_state_dict'], meta['val_acc'], meta['val_loss'], extra)
+    with locked_folder(checkpoint.parent):
+        model, meta = load_checkpoint(checkpoint)
+        extra = {k: v for k, v in meta['cxr'].items() if k not in ('format', 'model', 'stats')} | dict(guard=stored)
+        save_checkpoint(checkpoint, model, meta['epoch'] or 0, meta['optimizer_state_dict'], meta['val_acc'], meta['val_loss'], extra)
     return guard
 
 # %% ../nbs/08_guard.ipynb #e0649e97

@@ -51,18 +51,18 @@ class Watch(Callback):
                 ): self.seed, self.history, self.first = seed, history if history is not None else [], first
     def before_epoch(self):
         seed_epoch(self.dls, self.seed, self.first + self.epoch)
-        self.losses, self.p, self.y, self.valid_loss, self.started = [], [], [], [], time.time()
+        self.losses, self.p, self.truth, self.valid_loss, self.started = [], [], [], [], time.time()
     def after_loss(self):
         if not torch.isfinite(self.loss): # in validation too: the last step of an epoch may have spoilt the weights
             raise Diverged(f'epoch {self.first+self.epoch}, {"" if self.training else "validation "}batch {self.iter}: the loss is {self.loss.item()}; the last checkpoint is kept, try a lower --lr than {max(self.opt.hypers.attrgot("lr"))}')
     def after_batch(self):
         if self.training: self.losses.append(self.loss.detach().float())
         else:
-            self.p.append(probability(self.pred.detach()).cpu()); self.y.append(self.yb[0].cpu())
+            self.p.append(probability(self.pred.detach()).cpu()); self.truth.append(self.yb[0].cpu())
             self.valid_loss.append((self.loss.item(), len(self.yb[0])))
     def after_epoch(self):
         if not self.losses: return # an epoch that a resumed run skips
-        p, y = torch.cat(self.p).numpy(), torch.cat(self.y).numpy()
+        p, y = torch.cat(self.p).numpy(), torch.cat(self.truth).numpy()
         loss, n = np.array(self.valid_loss).T
         self.history.append(dict(epoch=self.first+self.epoch, train_loss=float(torch.stack(self.losses).mean()), valid_loss=float((loss*n).sum()/n.sum()),
                                  **validation_scores(p, y), lr=float(self.opt.hypers[-1]['lr']), seconds=round(time.time()-self.started, 1)))

@@ -32,7 +32,8 @@ RECIPES = {                       # changes to the base: the package's augmentat
     'stretch, blur, noise, smoothing': dict(augment=['affine', 'stretch', 'lighting', 'gamma', 'noise', 'blur'], smoothing=.1),
     **{f'stretch, {name}': dict(augment=['affine', 'stretch', 'lighting', 'gamma'] + more.pop('add', []), **more) for name, more in {
         'blur, noise': dict(add=['noise', 'blur']), 'crop': dict(add=['crop']), 'erasing': dict(add=['erase']), 'flip': dict(add=['flip']), 'mixup .4': dict(mixup=.4),
-        'smoothing .1': dict(smoothing=.1), 'CLAHE': dict(standard='clahe'), 'unweighted': dict(weighted=False), 'rate x 3': dict(lr=3e-3), '8 epochs': dict(epochs=8),
+        'cutmix 1': dict(cutmix=1.), 'balanced sampling': dict(weighted=False, balanced=True), 'SWA': dict(swa=.75), 'exposure': dict(add=['exposure']),
+        'smoothing .1': dict(smoothing=.1), 'CLAHE': dict(standard='clahe'), 'contrast': dict(standard='stretch'), 'rate / 3': dict(lr=3e-4), '2 epochs': dict(epochs=2), 'unweighted': dict(weighted=False), 'rate x 3': dict(lr=3e-3), '8 epochs': dict(epochs=8),
         '96 px': dict(size=96), '64, 96 px': dict(sizes=(64, 64, 96, 96), size=96), 'dropout .5': dict(dropout=.5), 'rotation pretraining': dict(rotations=3)}.items()},
     'lite0, stretch': dict(model='tf_efficientnet_lite0', size=128, epochs=3, freeze=1, body_lr=.3, augment=['affine', 'stretch', 'lighting', 'gamma']),
     'lite0': dict(model='tf_efficientnet_lite0', size=128, epochs=3, freeze=1, body_lr=.3),
@@ -175,7 +176,7 @@ def pretrain_by_rotation(model, images, epochs, seed):
 
 def run(name, seed, data, work, hold):
     import numpy as np, pandas as pd, torch
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
     from fastai.callback.core import Callback
     from fastai.callback.mixup import CutMix, MixUp
     from cxr_nbdev.core import set_seed, atomic_path
@@ -214,16 +215,27 @@ def run(name, seed, data, work, hold):
         order = 70
         def after_batch(self):
             if self.training: ema.update_parameters(self.learn.model)
+    class Averages(Callback):
+        "Stochastic weight averaging (Izmailov et al. 2018): after a share of the run the rate stays at half its peak, and the weights of every 20th batch are averaged."
+        order = 61      # after the one cycle's schedule has set the rate
+        def before_fit(self): self.mean = AveragedModel(self.learn.model, use_buffers=False)
+        def before_batch(self):
+            if self.training and self.pct_train >= r['swa']: self.opt.set_hyper('lr', r['lr']/2)
+        def after_batch(self):
+            if self.training and self.pct_train >= r['swa'] and self.train_iter % 20 == 0: self.mean.update_parameters(self.learn.model)
     class Sizes(Callback):
         "Progressive resizing inside one cycle: small pictures first."
         def before_batch(self):
             side = r['sizes'][self.epoch]
             if self.training and side != self.xb[0].shape[-1]:
                 self.learn.xb = (torch.nn.functional.interpolate(self.xb[0], size=side, mode='bilinear', antialias=True),)
-    cbs = [Average()] + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
+    cbs = [Average()] + ([swa := Averages()] if 'swa' in r else []) + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
     learn = learner(loaders(r['size']), model)
     with learn.no_bar():
         history = fit(learn, r['epochs'], r['lr'], seed, freeze_epochs=r.get('freeze', 0), body_lr=r.get('body_lr', 1.), make_cbs=lambda first: cbs)
+    if 'swa' in r:              # the averaged weights need statistics of their own
+        learn.model.load_state_dict(swa.mean.module.state_dict())
+        update_bn((xb for xb, _ in learn.dls.train), learn.model)
     # asking
     asked = t[t.use != 'train'].drop_duplicates('file').reset_index(drop=True)
     x = torch.from_numpy(np.stack([np.asarray(prepare(root/f, r['size'])) for f in asked.file])).float().div_(255)[:,None]

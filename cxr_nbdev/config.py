@@ -42,6 +42,7 @@ class TrainConfig:
     ema:float = _opt(.99, 'running average of the weights, which is what is validated and kept: share of the old average in a step (0: none)', 'training')
     freeze_epochs:int|None = _opt(None, 'first epochs that train only the head (default: 1 if pretrained, else 0)', 'training')
     body_lr:float = _opt(.1, "pretrained body's learning rate, as a share of --lr", 'training')
+    linear_probe:bool = _opt(False, 'train only the head, on what the pretrained body sees as it is', 'training')
     patience:int = _opt(0, 'stop after so many epochs without a better validation AUC (0: never)', 'training')
     augment:bool = _opt(True, 'augment training images', 'training')
     progressive:bool = _opt(False, 'train the first third of the epochs at half the size and the second at three quarters: faster', 'training')
@@ -69,7 +70,9 @@ def check_config(config:TrainConfig, # As the user gave it
     if not 0 < c.lr < 10: raise BadInput(f'--lr {c.lr}: give a number above 0 and below 10, such as 0.001')
     if c.pretrained is None: c.pretrained = c.weights is not None or c.model not in scratch_models
     if c.weights and not c.pretrained: raise BadInput('--weights and --no-pretrained contradict each other; leave one out')
-    if c.freeze_epochs is None: c.freeze_epochs = int(c.pretrained and c.epochs > 1)
+    if c.linear_probe and not c.pretrained: raise BadInput(f'--linear-probe with {shown(c.model)} from random weights would train on noise; leave it out, or give --weights')
+    if c.linear_probe and c.freeze_epochs: raise BadInput('--linear-probe keeps the body frozen all the time; leave out --freeze-epochs')
+    if c.freeze_epochs is None: c.freeze_epochs = int(c.pretrained and c.epochs > 1 and not c.linear_probe)
     if not 0 <= c.freeze_epochs < c.epochs: raise BadInput(f'--freeze-epochs {c.freeze_epochs}: give 0 to {c.epochs-1}, fewer than --epochs')
     if c.force and c.resume: raise BadInput('--force and --resume contradict each other; leave one out')
     if c.output_dir is None: c.output_dir = str(Path('checkpoints')/c.model)

@@ -6,7 +6,8 @@
 __all__ = ['validation_scores', 'Watch', 'Average', 'kept_model', 'Checkpoints', 'best_epoch', 'optimizer_state',
            'load_optimizer_state', 'write_history', 'history_figure', 'Events', 'events_or_warning', 'Tell', 'Stop',
            'gentle_stop', 'memory_errors', 'ChannelsLast', 'grow_sizes', 'Grow', 'make_learner', 'HalfOnCPU',
-           'fast_bfloat16', 'find_lr', 'fit', 'read_data', 'build', 'train', 'peak_memory', 'suggest_lr']
+           'fast_bfloat16', 'find_lr', 'fit', 'HeadOnly', 'probe', 'read_data', 'build', 'train', 'peak_memory',
+           'suggest_lr']
 
 # %% ../nbs/07_train.ipynb #6e9d2acd
 import contextlib, os, signal, sys, threading, time, warnings
@@ -364,7 +365,7 @@ def fit(learn:Learner, # From `make_learner`
     if patience and history and history[-1]['epoch'] - best_epoch(history) >= patience: return history # it had stopped early
     for first, n, rate in phases:
         if done >= first + n: continue
-        (learn.freeze if first + n < epochs else learn.unfreeze)()
+        (learn.freeze if first + n < epochs or hasattr(learn, 'head_only') else learn.unfreeze)()
         if opt_state and done > first: load_optimizer_state(learn.opt, opt_state)
         elif first: learn.opt.clear_state() # the phases do not share momentum
         cbs = [Watch(seed, history, first), *([learn.weight_average] if ema else []), *make_cbs(first)]
@@ -374,6 +375,19 @@ def fit(learn:Learner, # From `make_learner`
             for cb in learn.cbs: getattr(cb, 'after_failure', lambda: None)()
         if len(history) < first + n: break # stopped early
     return history
+
+# %% ../nbs/07_train.ipynb #30200ddd
+class HeadOnly(Callback):
+    "Keep the body in evaluation mode while the head learns: no batch statistics, no dropout."
+    order = -9 # after fastai has put the model in training mode
+    def before_train(self): self.learn.model.eval()
+
+def probe(learn:Learner, # From `make_learner`, with a pretrained model
+         )->Learner: # The same; `fit` then trains the head alone
+    "Make a learner train a linear probe."
+    learn.train_bn = False
+    learn.add_cb(HeadOnly())
+    return learn
 
 # %% ../nbs/07_train.ipynb #d4bbcc07
 def read_data(config:TrainConfig, # Checked
@@ -394,7 +408,8 @@ def build(config:TrainConfig, # Checked
     model = create_model(config.model, config.num_classes, pretrained=config.pretrained, weights=config.weights, place=config.place, start=config.start, size=config.img_size)
     dls = make_dls(table, root, config.img_size, config.batch_size, config.num_workers, device, None if config.augment else [], model.stats)
     weights = class_weights(table.label[table.use == 'train']) if config.class_weights else None
-    return make_learner(dls, model, weights, config.weight_decay, config.label_smoothing, config.amp, folder)
+    learn = make_learner(dls, model, weights, config.weight_decay, config.label_smoothing, config.amp, folder)
+    return probe(learn) if config.linear_probe else learn
 
 # %% ../nbs/07_train.ipynb #e8bda65d
 def train(config:TrainConfig|None=None, # The run; None for the defaults

@@ -185,7 +185,7 @@ def reading(table, tests):
     return '\n' + '\n'.join(f'- {s}' for s in said) + '\n'
 
 LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', 'ensemble': 'ensemble: mean answer of the {n} networks with three seeds, five shapes each',
-          'ensemble-plain': 'ensemble: mean answer of the same {n}, pictures as they are'}
+          'ensemble-plain': 'ensemble: mean answer of the {n} networks with three seeds'}
 
 def paired(rows):
     "Paired tests of AUC over the same patients: for these networks, and where both have several seeds for other seeds too; Holm's correction of the first."
@@ -217,14 +217,14 @@ def report(results):
     from cxr_nbdev.core import atomic_path, read_json, write_text
     rows = read_results(results)
     if not rows: raise SystemExit(f'{results.name}: holds no result yet; run with --data-dir and --work first')
-    table, members = summarise(rows), {r['system']: len(r['metrics'].get('members', ())) for r in rows}
+    table, members = summarise(rows), {r['system']: len(r['metrics'].get('members') or ()) for r in rows}
     table['label'] = [LABELS.get(s.rpartition('-')[0] if s not in LABELS else s) or f'`{s.rpartition("-")[0] or s}`' for s in table.system]
     table['label'] = [l.format(n=members.get(s, 0)) for l, s in zip(table.label, table.system)]
     plain = {r['system'] for r in rows if r['config'].get('model') in OTHERS and not r['config'].get('pretrained')}
     table.loc[table.system.isin(plain), 'label'] += ', random weights'
     table.loc[table.system.str.startswith(PROBE), 'label'] = '`tf_efficientnet_lite0`, linear probe'
     order = {s: i for i, s in enumerate(['custom_resnet18', 'custom_resnet_cbam', 'tf_efficientnet_lite0', PROBE, *OTHERS, 'ensemble', 'border'])}
-    table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99)))).reset_index(drop=True)
+    table = table.sort_values('system', key=lambda s: s.map(lambda n: order.get(n.rpartition('-')[0] or n, order.get(n, 99))), kind='stable').reset_index(drop=True)
     metadata = read_json(results/'metadata'/'metrics_test.json') if (results/'metadata'/'metrics_test.json').exists() else None
     with atomic_path(results/'table.csv') as tmp: table.round(5).to_csv(tmp, index=False, lineterminator='\n')
     tests = paired(rows)

@@ -340,7 +340,7 @@ def agreement(table, n_boot=2000, seed=0):
     for among, name in [('all', n) for n in names] + [(a, n) for a in ('with changes of shape', 'without') for n in ('plain', 'shifted', 'reshaped')]:
         t = table.dropna(subset=[name])
         if among != 'all': t = t[t.shapes == (among != 'without')]
-        if len(t) < 5: continue
+        if len(t) < 8: continue   # resampling fewer runs says nothing
         draws = [np.arange(len(t)), *(rng.integers(0, len(t), len(t)) for _ in range(n_boot))]
         rho = pd.DataFrame({c: [spearmanr(t[c].values[i], t.test.values[i]).statistic for i in draws] for c in dict.fromkeys(['plain', name])})
         gain = rho[name] - rho.plain

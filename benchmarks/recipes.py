@@ -215,7 +215,7 @@ def run(name, seed, data, work, hold):
         order = 70
         def after_batch(self):
             if self.training: ema.update_parameters(self.learn.model)
-    class Averages(Callback):
+    class StochasticAverage(Callback):
         "Stochastic weight averaging (Izmailov et al. 2018): after a share of the run the rate stays at half its peak, and the weights of every 20th batch are averaged."
         order = 61      # after the one cycle's schedule has set the rate
         def before_fit(self): self.mean = AveragedModel(self.learn.model, use_buffers=False)
@@ -229,7 +229,7 @@ def run(name, seed, data, work, hold):
             side = r['sizes'][self.epoch]
             if self.training and side != self.xb[0].shape[-1]:
                 self.learn.xb = (torch.nn.functional.interpolate(self.xb[0], size=side, mode='bilinear', antialias=True),)
-    cbs = [Average()] + ([swa := Averages()] if 'swa' in r else []) + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
+    cbs = [Average()] + ([swa := StochasticAverage()] if 'swa' in r else []) + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
     learn = learner(loaders(r['size']), model)
     with learn.no_bar():
         history = fit(learn, r['epochs'], r['lr'], seed, freeze_epochs=r.get('freeze', 0), body_lr=r.get('body_lr', 1.), make_cbs=lambda first: cbs)

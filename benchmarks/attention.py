@@ -27,12 +27,15 @@ def pretrained_one(variant, seed, data, work, results, size, epochs):
     from cxr_nbdev.attention import CBAM
     from cxr_nbdev.config import TrainConfig, check_config
     from cxr_nbdev.core import atomic_path, set_seed, write_json
-    from cxr_nbdev.data import class_weights
-    from cxr_nbdev.evaluate import measure, part_of, predict_table
+    from cxr_nbdev.dataset import class_weights
+    from cxr_nbdev.evaluate import compute_metrics, select_split, predict_table
     from cxr_nbdev.loaders import make_dls
     from cxr_nbdev.predict import Predictor
-    from cxr_nbdev.train import fit, kept_model, make_learner, read_data
-    from cxr_nbdev.zoo import LITE0, create_model
+    from cxr_nbdev.callbacks import averaged_model
+    from cxr_nbdev.learner import fit, make_learner
+    from cxr_nbdev.train import read_data
+    from cxr_nbdev.networks import LITE0
+    from cxr_nbdev.zoo import create_model
     torch.set_num_threads(1)
     out = results/f'{variant}-s{seed}'
     config = check_config(TrainConfig(data_dir=str(data), model='tf_efficientnet_lite0', weights=LITE0, img_size=size, epochs=epochs, body_lr=.3, seed=seed))
@@ -46,15 +49,15 @@ def pretrained_one(variant, seed, data, work, results, size, epochs):
     dls = make_dls(table, root, size, 32, tfms=None, stats=model.stats)
     learn = make_learner(dls, model, class_weights(table.label[table.use == 'train']), config.weight_decay, config.label_smoothing)
     with learn.no_bar(): history = fit(learn, epochs, config.lr, seed, config.freeze_epochs, config.body_lr, ema=config.ema)
-    predictor = Predictor(kept_model(learn), size, 'cpu')
-    rows, _, root = part_of(root, 'test')
+    predictor = Predictor(averaged_model(learn), size, 'cpu')
+    rows, _, root = select_split(root, 'test')
     predictions = predict_table(predictor, rows, root)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out/'predictions_test.csv') as tmp: predictions.to_csv(tmp, index=False, lineterminator='\n')
     import pandas as pd, platform, timm
     with atomic_path(out/'history.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False, lineterminator='\n')
     write_json(out/'config.json', dict(config=asdict(config), device='cpu', versions=dict(torch=torch.__version__, timm=timm.__version__, python=platform.python_version()), epoch='last'))
-    write_json(out/'metrics_test.json', measure(predictions, predictor, rows))
+    write_json(out/'metrics_test.json', compute_metrics(predictions, predictor, rows))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -50,7 +50,8 @@ def truths(setting):
 
 def intervals(y, p, who, boot, seed):
     "Pairs (statistic, method) with their interval or None."
-    from cxr_nbdev.metrics import all_metrics, wilson_interval
+    from cxr_nbdev.stats import wilson_interval
+    from cxr_nbdev.metrics import all_metrics
     m = all_metrics(y, p, patients=who, n_boot=boot, seed=seed, prevalence=.1)
     k, n = int((p[y == 1] >= .5).sum()), int((y == 1).sum())
     out = {('sensitivity', 'Wilson, images'): wilson_interval(k, n)}

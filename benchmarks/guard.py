@@ -17,8 +17,10 @@ def main():
     p.add_argument('--out', type=Path, default=RESULTS)
     a = p.parse_args()
     from cxr_nbdev.core import atomic_path, write_json
-    from cxr_nbdev.data import make_splits, read_image, scan_folder
-    from cxr_nbdev.guard import Guard, fit_guard, measure_guard, photographs
+    from cxr_nbdev.images import read_image
+    from cxr_nbdev.dataset import make_splits, scan_folder
+    from cxr_nbdev.guard import Guard, fit_guard
+    from cxr_nbdev.testing.strange import measure_guard, photographs
     if a.part == 'report' and len(photographs('report')) < 8: p.error('the photographs are in scikit-image; pip install scikit-image')
     guard, rates = measure_guard(a.data_dir, a.part)
     print(rates.round(3).to_string(index=False))

@@ -60,7 +60,7 @@ def once(file, make):
 def choose(predictor, work, name):
     "Grad-CAM's hits on validation lesions, by layer and alignment."
     from cxr_nbdev.gradcam import class_activation_maps
-    from cxr_nbdev.explain import place_measures
+    from cxr_nbdev.heat_maps import place_measures
     x, masks, _, rows = lesions(work, name, 'valid', predictor)
     return pd.DataFrame([dict(network=name, layer=layer, align=align, n=len(x), pointing=place_measures(maps, masks)['pointing'].mean())
                          for layer in RUNS[name][1] for align in (False, True)
@@ -68,7 +68,7 @@ def choose(predictor, work, name):
 
 def by_kind(predictor, layer, name, x, masks, rows):
     from cxr_nbdev.gradcam import class_activation_maps
-    from cxr_nbdev.explain import mean_with_interval, place_measures
+    from cxr_nbdev.heat_maps import mean_with_interval, place_measures
     out = []
     for align in (False, True):
         hits = place_measures(class_activation_maps(predictor.model, x, 1, layer, align=align), masks)
@@ -83,8 +83,9 @@ def mark(name, work, n_road):
     "Every table of one network."
     import torch
     from sklearn.metrics import roc_auc_score
-    from cxr_nbdev.explain import explain_table, weight_randomisation
-    from cxr_nbdev.gradcam import METHODS, class_activation_maps, save_cams
+    from cxr_nbdev.heat_maps import explain_table, weight_randomisation
+    from cxr_nbdev.gradcam import METHODS, class_activation_maps
+    from cxr_nbdev.cam_samples import save_cams
     from cxr_nbdev.predict import Predictor
     torch.set_num_threads(1)
     ck, out = work/'checkpoints'/name, work/'tables'/name

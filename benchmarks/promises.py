@@ -20,7 +20,7 @@ def ways_cases(tally, work):
     from cxr_nbdev.phantom import draw_phantom
     from cxr_nbdev.predict import Ensemble, Predictor
     from cxr_nbdev.core import set_seed
-    from cxr_nbdev.promises import run_cli
+    from cxr_nbdev.testing.promises import run_cli
     from cxr_nbdev.zoo import create_model, save_checkpoint
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,16 @@ def mcnemar(y, p):
 
 def part(name, out, work, long, data):
     "Run one part and write its cases."
-    from cxr_nbdev.promises import Tally
+    from cxr_nbdev.testing.promises import Tally
     tally = Tally()
     if name == 'bad_input':
-        from cxr_nbdev.bad_input import bad_input_cases
+        from cxr_nbdev.testing.bad_input import bad_input_cases
         bad_input_cases(tally, work, long=long)
     if name == 'faults':
-        from cxr_nbdev.faults import fault_cases
+        from cxr_nbdev.testing.faults import fault_cases
         fault_cases(tally, work, long=long)
     if name == 'guard':
-        from cxr_nbdev.guard import guard_cases
+        from cxr_nbdev.testing.strange import guard_cases
         guard_cases(tally, work, long=long, data=data)
     if name == 'ways': ways_cases(tally, work)
     if name == 'statistics': statistics_cases(tally, work)
@@ -108,7 +108,7 @@ def main():
 def run(a):
     "Run the parts, two at a time, each in a process of its own; join, print, and write or compare."
     from cxr_nbdev.core import read_json, write_json
-    from cxr_nbdev.promises import promise_table
+    from cxr_nbdev.testing.promises import promise_table
     with tempfile.TemporaryDirectory() as d:
         def one(name):
             flags = ['--part', name, '--out', f'{d}/{name}.json', '--work', f'{d}/{name}', *(['--quick'] if a.quick else []), *(['--data-dir', a.data_dir] if a.data_dir else [])]

@@ -45,11 +45,12 @@ PRESETS = _presets()
 def border_copy(data, work, share=.1):
     "A copy of the data set whose pictures show their outer tenth on each side and black within."
     from PIL import Image
-    from cxr_nbdev.data import find_root, prepare, scan_folder
+    from cxr_nbdev.images import read_square
+    from cxr_nbdev.dataset import find_root, scan_folder
     root, out = find_root(data), work/'border_data'
     if (out/'done').exists(): return out
     for f in scan_folder(root).file:
-        grey = np.array(prepare(root/f, 224))
+        grey = np.array(read_square(root/f, 224))
         edge = round(share*224)
         grey[edge:-edge, edge:-edge] = 0
         to = (out/f).with_suffix('.png')
@@ -65,7 +66,7 @@ def metadata_baseline(data, results):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from cxr_nbdev.core import write_json
-    from cxr_nbdev.data import find_root, scan_folder
+    from cxr_nbdev.dataset import find_root, scan_folder
     root = find_root(data)
     t = scan_folder(root)
     size = np.array([(root/f).stat().st_size for f in t.file], float)
@@ -114,13 +115,14 @@ def truth(runs):
 
 def statistics(thresholds):
     "Name -> statistic of y (n,), p (k,n), weights (b,n): the mean over k networks, each at its threshold."
-    from cxr_nbdev.metrics import auc, threshold_stat
+    from cxr_nbdev.stats import auc
+    from cxr_nbdev.paired import threshold_stat
     def at(name): return lambda y, p, w=None: np.mean([np.atleast_1d(threshold_stat(name, t)(y, q, w)) for q, t in zip(p, thresholds)], axis=0)
     return dict(auc=lambda y, p, w=None: np.mean([np.atleast_1d(auc(y, q, w)) for q in p], axis=0), **{n: at(n) for n in ('accuracy', 'sensitivity', 'specificity')})
 
 def summarise(rows):
     "A row a system: means over seeds, with intervals over patients for these seeds."
-    from cxr_nbdev.metrics import cluster_bootstrap
+    from cxr_nbdev.intervals import cluster_bootstrap
     out = []
     for system in dict.fromkeys(r['system'] for r in rows):
         runs = [r for r in rows if r['system'] == system]
@@ -189,7 +191,8 @@ LABELS = {'border': 'outer tenth of the picture only (a check for shortcuts)', '
 
 def paired(rows):
     "Paired tests of AUC over the same patients: for these networks, and where both have several seeds for other seeds too; Holm's correction of the first."
-    from cxr_nbdev.metrics import auc, holm, paired_bootstrap
+    from cxr_nbdev.stats import auc
+    from cxr_nbdev.paired import holm, paired_bootstrap
     by = {}
     for r in rows: by.setdefault(r['system'], []).append(r)
     def runs_of(name): return next((by[s] for s in by if name in (s, s.rpartition('-')[0])), None)

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
-from cxr_nbdev.data import to_batch
-from cxr_nbdev.gradcam import class_activation_maps, pointing_hit
+from cxr_nbdev.images import to_batch
+from cxr_nbdev.gradcam import class_activation_maps
+from cxr_nbdev.heat_maps import pointing_hit
 from cxr_nbdev.phantom import draw_phantom
 from cxr_nbdev.predict import Predictor
-from cxr_nbdev.zoo import probability
+from cxr_nbdev.networks import probability
 from PIL import Image
 import torch
 

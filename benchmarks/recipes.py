@@ -45,7 +45,7 @@ RECIPES = {                       # changes to the base: the package's augmentat
 def parts(data, hold=None, seed=0):
     "Split the training images into train, valid (plain) and range; test stays test."
     import numpy as np, re
-    from cxr_nbdev.data import make_splits, scan_folder, find_root
+    from cxr_nbdev.dataset import make_splits, scan_folder, find_root
     root = find_root(data)
     t = make_splits(scan_folder(root), .1, seed)
     series, number = series_of(t)
@@ -180,10 +180,12 @@ def run(name, seed, data, work, hold):
     from fastai.callback.core import Callback
     from fastai.callback.mixup import CutMix, MixUp
     from cxr_nbdev.core import set_seed, atomic_path
-    from cxr_nbdev.data import class_weights, prepare
+    from cxr_nbdev.images import read_square
+    from cxr_nbdev.dataset import class_weights
     from cxr_nbdev.loaders import make_dls
-    from cxr_nbdev.train import fit, make_learner
-    from cxr_nbdev.zoo import LITE0, create_model, probability
+    from cxr_nbdev.learner import fit, make_learner
+    from cxr_nbdev.networks import LITE0, probability
+    from cxr_nbdev.zoo import create_model
     torch.set_num_threads(1)
     r = dict(dict(augment=['affine', 'lighting', 'gamma'], weighted=True, lr=LR, decay=1e-4, epochs=EPOCHS, size=SIZE, model='custom_resnet18'), **RECIPES[name])
     out = work/'recipes'/f"{name.replace(' ', '_').replace('/', 'over')}{'-'+hold if hold else ''}-s{seed}"
@@ -208,10 +210,10 @@ def run(name, seed, data, work, hold):
         return learn
     if 'rotations' in r:
         paths = [root/f for f in fitting.file[fitting.use == 'train']]
-        grey = torch.from_numpy(np.stack([np.asarray(prepare(p, r['size'])) for p in paths])).float().div_(255)[:,None].expand(-1, 3, -1, -1)
+        grey = torch.from_numpy(np.stack([np.asarray(read_square(p, r['size'])) for p in paths])).float().div_(255)[:,None].expand(-1, 3, -1, -1)
         model = pretrain_by_rotation(model, (grey - torch.tensor(model.stats[0])[:,None,None])/torch.tensor(model.stats[1])[:,None,None], r['rotations'], seed)
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(.99), use_buffers=True)
-    class Average(Callback):
+    class EMACallback(Callback):
         order = 70
         def after_batch(self):
             if self.training: ema.update_parameters(self.learn.model)
@@ -229,7 +231,7 @@ def run(name, seed, data, work, hold):
             side = r['sizes'][self.epoch]
             if self.training and side != self.xb[0].shape[-1]:
                 self.learn.xb = (torch.nn.functional.interpolate(self.xb[0], size=side, mode='bilinear', antialias=True),)
-    cbs = [Average()] + ([swa := StochasticAverage()] if 'swa' in r else []) + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
+    cbs = [EMACallback()] + ([swa := StochasticAverage()] if 'swa' in r else []) + ([Sizes()] if 'sizes' in r else []) + ([MixUp(r['mixup'])] if 'mixup' in r else []) + ([CutMix(r['cutmix'])] if 'cutmix' in r else [])
     learn = learner(loaders(r['size']), model)
     with learn.no_bar():
         history = fit(learn, r['epochs'], r['lr'], seed, freeze_epochs=r.get('freeze', 0), body_lr=r.get('body_lr', 1.), make_cbs=lambda first: cbs)
@@ -238,7 +240,7 @@ def run(name, seed, data, work, hold):
         update_bn((xb for xb, _ in learn.dls.train), learn.model)
     # asking
     asked = t[t.use != 'train'].drop_duplicates('file').reset_index(drop=True)
-    x = torch.from_numpy(np.stack([np.asarray(prepare(root/f, r['size'])) for f in asked.file])).float().div_(255)[:,None]
+    x = torch.from_numpy(np.stack([np.asarray(read_square(root/f, r['size'])) for f in asked.file])).float().div_(255)[:,None]
     mean, std = (torch.tensor(s)[None,:,None,None] for s in model.stats)
     from fastai.torch_core import TensorImage
     def ask(net, x):
@@ -303,7 +305,7 @@ def read_runs(work, test=False):
 def _reshaped_answers(folder):
     "Labels, patients, which are of the random tenth, and answers in all shapes; rows in one order for all runs."
     import pandas as pd
-    from cxr_nbdev.data import patient_of
+    from cxr_nbdev.dataset import patient_of
     t = pd.read_csv(folder/'predictions.csv')
     t = t[t.use.isin(['valid', 'range']) & (t.ways == 'raw') & (t.change.str.startswith('shape') | (t.change == 'none'))].sort_values(['file', 'change'])
     return (t.label == 'PNEUMONIA').to_numpy().astype(int), t.file.map(patient_of).to_numpy(), (t.use == 'valid').to_numpy(), t.p.to_numpy()
@@ -311,7 +313,8 @@ def _reshaped_answers(folder):
 def effects(work, n_boot=1000):
     "What one change does to the reshaped AUC: each recipe less `stretch`, or less `base` where it has no changes of shape, over resampled patients; Holm's correction over all."
     import numpy as np, pandas as pd
-    from cxr_nbdev.metrics import auc, holm, paired_bootstrap
+    from cxr_nbdev.stats import auc
+    from cxr_nbdev.paired import holm, paired_bootstrap
     runs = {}
     for f in sorted((work/'recipes').glob('*/predictions.csv')):
         run = json.loads((f.parent/'run.json').read_text())
@@ -352,9 +355,9 @@ def shape(data, folder, name):
     "Ask a run about its own validation images, narrowed and flattened."
     import pandas as pd, torch
     from sklearn.metrics import roc_auc_score
-    from cxr_nbdev.data import find_root
+    from cxr_nbdev.dataset import find_root
     from cxr_nbdev.predict import Predictor
-    from cxr_nbdev.zoo import probability
+    from cxr_nbdev.networks import probability
     torch.set_num_threads(1)
     predictor, t, root = Predictor.load(folder/'best_model.pth', device='cpu'), pd.read_csv(folder/'split.csv').query("use == 'valid'"), find_root(data)
     y = (t.label == 'PNEUMONIA').to_numpy()

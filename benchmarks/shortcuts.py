@@ -20,10 +20,10 @@ def main():
     p.add_argument('--n-boot', type=int, default=1000)
     a = p.parse_args()
     from cxr_nbdev.core import write_json
-    from cxr_nbdev.evaluate import part_of
+    from cxr_nbdev.evaluate import select_split
     from cxr_nbdev.predict import Predictor
     from cxr_nbdev.shortcuts import shortcut_tests, shortcut_text
-    rows, _, root = part_of(a.data_dir, a.split)
+    rows, _, root = select_split(a.data_dir, a.split)
     predictor = Predictor.load(a.checkpoint, device='cpu')
     result = shortcut_tests(predictor, rows, root, a.n_boot, progress=True, changes=a.changes, masks=a.masks)
     result.update(run=a.checkpoint.parent.name, split=a.split)

@@ -27,7 +27,7 @@ setup(
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Medical Science Apps.',
     ],
-    packages=find_packages(include=['cxr_nbdev', 'cxr_nbdev.*']),
+    packages=find_packages(include=['cxr_nbdev', 'cxr_nbdev.*'], exclude=['cxr_nbdev.testing', 'cxr_nbdev.testing.*']),
     include_package_data=True,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),

@@ -95,8 +95,8 @@ class CheckpointCallback(Callback):
                  patience:int=0, # Epochs without a better AUC before stopping, 0 for never
                 ): self.folder, self.info, self.save_freq, self.patience = Path(folder), info, save_freq, patience
     def after_epoch(self):
-        if not self.watch.losses: return # an epoch that a resumed run skips
-        history = self.watch.history
+        if not self.history.losses: return # an epoch that a resumed run skips
+        history = self.history.history
         row, best = history[-1], best_epoch(history)
         kept, state = averaged_model(self.learn), optimizer_state(self.opt)
         save = partial(save_checkpoint, epoch=row['epoch']+1, val_acc=100*row['accuracy'], val_loss=row['valid_loss'], extra=dict(self.info, history=history))
@@ -167,8 +167,8 @@ class TensorBoardLogger(Callback):
         self.writer.add_scalar('loss/train_step', float(self.loss), step)
         self.writer.add_scalar('lr', float(self.opt.hypers[-1]['lr']), step)
     def after_epoch(self):
-        if not self.watch.losses: return
-        for name, value in self.watch.history[-1].items():
+        if not self.history.losses: return
+        for name, value in self.history.history[-1].items():
             if value is not None and name not in ('epoch', 'lr'): self.writer.add_scalar(f'epoch/{name}', value, self.first+self.epoch)
         self.writer.flush()
     def after_fit(self): self.writer.close()
@@ -194,8 +194,8 @@ class EpochLogger(Callback):
     order = 59
     def __init__(self, log, epochs:int): self.say, self.epochs = log, epochs
     def after_epoch(self):
-        if not self.watch.losses: return
-        r, shown_as = self.watch.history[-1], lambda v: 'none' if v is None else f'{v:.4f}'
+        if not self.history.losses: return
+        r, shown_as = self.history.history[-1], lambda v: 'none' if v is None else f'{v:.4f}'
         self.say(f"epoch {r['epoch']+1}/{self.epochs}: loss {shown_as(r['train_loss'])}, validation loss {shown_as(r['valid_loss'])}, "
                  f"AUC {shown_as(r['roc_auc'])}, sensitivity {shown_as(r['sensitivity'])}, specificity {shown_as(r['specificity'])}, {r['seconds']:.0f} s")
 

@@ -87,7 +87,7 @@ def check_data(root:str|Path, # Data set in the Kaggle layout
     crossing = pairs[[split[a] != split[b] for a, b in zip(pairs.one, pairs.other)]] if len(pairs) else pairs
     found = dict(root=root.name, inside='' if root == given else root.relative_to(given).as_posix(), images=len(table), counts=counts.to_dict('index'), modes={str(k): int(v) for k, v in table['mode'].value_counts().items()}, overlaps=overlaps.to_dict('index'),
                  duplicates=_duplicates(table), bad=bad, ignored=table.attrs.get('ignored', []), odd={**odd, 'blank': blank},
-                 near_duplicates=dict(looked=pixels, pairs=len(pairs), across_splits=len(crossing), examples=pairs.head(5).to_dict('records')),
+                 look_alikes=dict(looked=pixels, pairs=len(pairs), across_splits=len(crossing), examples=pairs.head(5).to_dict('records')),
                  shortcuts=file_shortcuts(table[table.split == 'train'], root))
     return found | _verdict(found)
 

@@ -231,7 +231,7 @@ def pairwise_tests(evals:pd.DataFrame, # As `load_evaluations` gives it
                    n_boot:int=2000, # Resamples of patients for the accuracy
                   )->pd.DataFrame: # One row a pair, the more accurate model first; attrs['notes']
     "Compare every two models on the same images, with Holm's correction over the pairs."
-    evals = evals.assign(printable=[read_predictions(f, split) for f in evals.folder]).sort_values(['accuracy', 'roc_auc', 'model'], ascending=[False, False, True])
+    evals = evals.assign(shown=[read_predictions(f, split) for f in evals.folder]).sort_values(['accuracy', 'roc_auc', 'model'], ascending=[False, False, True])
     have = evals[[o is not None for o in evals.shown]]
     t = pd.DataFrame([_test_pair(a, b, n_boot) for (_, a), (_, b) in combinations(have.iterrows(), 2)])
     for name in ('auc', 'accuracy', 'mcnemar') if len(t) else ():

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
+from fastai.callback import schedule # adds fit_one_cycle and lr_find to Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -127,7 +128,7 @@ def fit(learn:Learner, # From `make_learner`
     if patience and history and history[-1]['epoch'] - best_epoch(history) >= patience: return history # it had stopped early
     for first, n, rate in phases:
         if done >= first + n: continue
-        (learn.freeze if first + n < epochs or hasattr(learn, 'head_only') else learn.unfreeze)()
+        (learn.freeze if first + n < epochs or hasattr(learn, 'linear_probe') else learn.unfreeze)()
         if opt_state and done > first: load_optimizer_state(learn.opt, opt_state)
         elif first: learn.opt.clear_state() # the phases do not share momentum
         cbs = [HistoryCallback(seed, history, first), *([learn.weight_average] if ema else []), *make_cbs(first)]

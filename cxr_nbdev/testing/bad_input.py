@@ -1169,7 +1169,7 @@ def fuzz_run(folder:str|Path, # Where to write the files
     "Spoil files and read them all in one process."
     folder = Path(folder)
     fuzzed_files(folder, n, seed)
-    code = 'import sys; from cxr_nbdev.bad_input import fuzz_child; fuzz_child(*sys.argv[1:])'
+    code = 'import sys; from cxr_nbdev.testing.bad_input import fuzz_child; fuzz_child(*sys.argv[1:])'
     env = dict(os.environ, OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1', PYTHONUTF8='1')
     got = subprocess.run([sys.executable, '-c', code, folder, folder/'log.txt'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors='replace', timeout=timeout, env=env)
     rows = [l.split('\t') for l in (folder/'log.txt').read_text(encoding='utf-8').splitlines()]

@@ -19,14 +19,14 @@ def _context():
     "The fork server, with the libraries loaded; spawned processes where there is none."
     if 'forkserver' not in multiprocessing.get_all_start_methods(): return multiprocessing.get_context('spawn')
     c = multiprocessing.get_context('forkserver')
-    c.set_forkserver_preload(['cxr_nbdev.cli', 'cxr_nbdev.check', 'cxr_nbdev.train', 'cxr_nbdev.evaluate', 'cxr_nbdev.guard', 'cxr_nbdev.faults',
+    c.set_forkserver_preload(['cxr_nbdev.cli', 'cxr_nbdev.check', 'cxr_nbdev.train', 'cxr_nbdev.evaluate', 'cxr_nbdev.guard', 'cxr_nbdev.testing.faults',
                               'timm.utils.model_ema', 'matplotlib.backends.backend_agg', 'matplotlib.figure', 'torchvision.transforms.functional'])
     return c
 
 def _own(name):
     "A function of the module, which another process can import; those of a notebook it cannot find."
-    import cxr_nbdev.faults
-    return getattr(cxr_nbdev.faults, name)
+    import cxr_nbdev.testing.faults
+    return getattr(cxr_nbdev.testing.faults, name)
 
 def _child(command, argv, before, log):
     "What a run's process does: log to files, inject the fault, run the command, exit with its code."

@@ -147,7 +147,7 @@ def _phantom_run(work, n):
         write_manifest(table, work/name/'split.csv')
     return root, table, work
 
-def guard_cases(tally:'Tally', # From `cxr_nbdev.promises`
+def guard_cases(tally:'Tally', # From `cxr_nbdev.testing.promises`
                 work:str|Path, # Empty folder for what is made
                 long:bool=False, # More phantoms?
                 data:str|Path|None=None, # Real data set, measured as well

@@ -7,7 +7,7 @@ __all__ = ['BORDER', 'CORNER', 'SHAPE', 'GAMMA', 'FLAT', 'BLUR', 'CHANGES', 'LUN
            'change_image', 'describe_masks', 'shortcut_tests', 'shortcut_readings', 'shortcut_text', 'shortcut_figure']
 
 # %% ../nbs/evaluation/02_shortcuts.ipynb #f3cebf26
-import copy, time
+import time
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +17,7 @@ from .core import BadInput, jsonable, printable
 from .stats import auc, wilson_interval
 from .intervals import cluster_bootstrap, patient_codes
 from .paired import delong_interval, delong_test, holm, paired_bootstrap, threshold_stat
-from .images import classes, read_square, to_batch
-from .networks import input_stats
+from .images import classes, read_square
 from .predict import Ensemble, Predictor
 from .metrics import binary_metrics
 from .lungs import _resized, average_lungs, dilated, lung_mask, lung_masks
@@ -102,13 +101,9 @@ def _read(predictor:Predictor|Ensemble, paths:list)->dict:
 def _ask(predictor:Predictor|Ensemble, pictures:dict, lungs:list|None, name:str)->np.ndarray:
     "Probabilities of PNEUMONIA (n,) for changed pictures."
     def answers(member):
-        def tensor(numbers):
-            ims = [pictures[member.size][i] for i in numbers]
-            masks = [_resized(lungs[i], im.shape) for i,im in zip(numbers, ims)] if lungs else [None]*len(ims)
-            return to_batch([change_image(im, name, m) for im,m in zip(ims, masks)], input_stats(member.model))
-        twin = copy.copy(member)
-        twin.tensor = tensor
-        return twin.probabilities(range(len(pictures[member.size])))
+        images = pictures[member.size]
+        masks = [_resized(m, im.shape) for m,im in zip(lungs, images)] if lungs else [None]*len(images)
+        return member.predict_batch([change_image(im, name, m) for im,m in zip(images, masks)])
     return np.mean([answers(m) for m in getattr(predictor, 'predictors', [predictor])], axis=0)
 
 # %% ../nbs/evaluation/02_shortcuts.ipynb #2a694e62

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from cxr_nbdev.images import to_batch
 from cxr_nbdev.gradcam import class_activation_maps
-from cxr_nbdev.heat_maps import pointing_hit
+from cxr_nbdev.gradcam import pointing_hit
 from cxr_nbdev.phantom import draw_phantom
 from cxr_nbdev.predict import Predictor
 from cxr_nbdev.networks import probability

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from .core import BadInput, CxrError, DataError, Unavailable, printable, read_json
 from .fetch import DamagedFile, KERMANY, MEDMNIST, _alone, _bar, _cause, _need_space, disk_errnos, download_file, split_checksum, verify_file
-from .archive import SPLITS, _checked, _entries, _is_empty, _some, count_report, extract_archive, new_folder, resolve_layout, split_members
+from .layout import count_images, count_report, first_names, resolve_layout, split_members, splits, splits as SPLITS
+from .archive import _checked, _entries, _is_empty, extract_archive, new_folder
 
 # %% ../nbs/data/05_download.ipynb #3ae1535f
 KAGGLE = 'paultimothymooney/chest-xray-pneumonia'
@@ -174,7 +175,7 @@ def _medmnist_split(arrays, split:str, npz:Path)->tuple:
     "Read and check one split of an npz file: images (n,h,w) uint8, labels (n,) 0 or 1."
     keys = f'{split}_images', f'{split}_labels'
     if missing := [k for k in keys if k not in arrays]:
-        raise DataError(f'{printable(npz)}: no {missing[0]} in it, found {_some(arrays)}; is it PneumoniaMNIST?')
+        raise DataError(f'{printable(npz)}: no {missing[0]} in it, found {first_names(arrays)}; is it PneumoniaMNIST?')
     x, y = (arrays[k] for k in keys)
     if x.ndim != 3 or x.dtype != 'uint8' or min(x.shape) < 1:
         raise DataError(f'{printable(npz)}: {keys[0]} is {x.dtype} {x.shape}, expected uint8 (n,h,w); '
@@ -199,7 +200,7 @@ def medmnist_to_folder(npz:str|Path, # A file of `download_medmnist`
         _checked(npz, entries, max_bytes=4 << 30, max_members=100, max_ratio=50)
         facts = dict(source=MEDMNIST_URL, file=npz.name, citation=MEDMNIST)
         with np.load(npz, allow_pickle=False) as arrays, new_folder(dest, **facts) as tmp:
-            for split in SPLITS:
+            for split in splits:
                 x, y = _medmnist_split(arrays, split, npz)
                 for c in ('NORMAL', 'PNEUMONIA'): (tmp/split/c).mkdir(parents=True)
                 with _bar(split, 0, len(x), progress, ' images') as bar:

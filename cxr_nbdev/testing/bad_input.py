@@ -1122,7 +1122,7 @@ def fuzzed_files(folder:str|Path, # Where to write
 def _fuzz_readers(folder):
     "Functions that read each format: suffix -> list of functions of a path."
     from cxr_nbdev.compare import read_evaluation
-    from cxr_nbdev.images import _inspect
+    from cxr_nbdev.images import inspect_image
     from cxr_nbdev.weights import load_weights
     from cxr_nbdev.zoo import create_model, load_checkpoint
     net, n, tree = create_model(TINY), iter(range(10**6)), folder/'seeds'/'tree'
@@ -1132,7 +1132,7 @@ def _fuzz_readers(folder):
             try: f(p, out)
             finally: shutil.rmtree(out, ignore_errors=True)
         return run
-    picture, unpack = [read_image, _inspect], away(lambda p, out: extract_archive(p, out, progress=False, max_bytes=1 << 24))
+    picture, unpack = [read_image, inspect_image], away(lambda p, out: extract_archive(p, out, progress=False, max_bytes=1 << 24))
     return dict.fromkeys(('jpeg', 'png', 'tif', 'bmp', 'webp', 'gif', 'dcm'), picture) | dict(
         pth=[load_checkpoint, partial(load_weights, net)], zip=[unpack], npz=[away(lambda p, out: medmnist_to_folder(p, out, progress=False, log=str)), unpack], json=[read_evaluation, read_json], csv=[lambda p: read_manifest(p, tree)])
 

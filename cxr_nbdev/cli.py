@@ -12,7 +12,7 @@ import argparse, os, sys, warnings
 from dataclasses import fields
 from pathlib import Path
 from . import __version__
-from .core import BadInput, CxrError, disk_errnos, printable
+from .core import BadInput, CxrError, DISK_ERRNOS, printable
 from .config import TrainConfig, check_config, load_config
 
 # %% ../nbs/app/00_cli.ipynb #4e3bd2e3
@@ -36,7 +36,7 @@ def run_command(name:str, # The command, for the message
         return 0
     except MemoryError: return _fail(name, 'out of memory; try a smaller --batch-size or --img-size', 3)
     except OSError as e:
-        if e.errno in disk_errnos: return _fail(name, f'{printable(e.filename or "disk")}: could not be written ({os.strerror(e.errno).lower()}); free some disk space or name another folder', 3)
+        if e.errno in DISK_ERRNOS: return _fail(name, f'{printable(e.filename or "disk")}: could not be written ({os.strerror(e.errno).lower()}); free some disk space or name another folder', 3)
         if isinstance(e, PermissionError): return _fail(name, f'{printable(e.filename)}: permission denied; change its rights or name another', 2)
         raise
 

@@ -248,3 +248,7 @@ def all_metrics(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
         out[name] = dict(value=v, interval=interval, how=how+clustered if interval else None, bootstrap=pair,
                          reason=None if interval and pair else reason)
     return out
+
+# %% ../nbs/evaluation/00_metrics.ipynb #69ef3609
+from .scores import brier_score, calibration_curve, log_loss
+from .paired import delong_test, holm, mcnemar_test, paired_bootstrap, threshold_stat

@@ -8,7 +8,7 @@ __all__ = ['patient_codes', 'bootstrap_weights', 'cluster_bootstrap', 'auc_inter
 # %% ../nbs/statistics/01_intervals.ipynb #2073f8eb
 import numpy as np
 from .core import BadInput, printable
-from .stats import _z, check_arrays
+from .stats import two_sided_z, check_arrays
 
 # %% ../nbs/statistics/01_intervals.ipynb #31f311d0
 def patient_codes(patients:object, # One name or number an image, (n,), or None: every image is a patient of its own
@@ -58,7 +58,7 @@ def cluster_bootstrap(stat:callable, # Takes y (n,), p (n,) and weights (b,n); g
     y,p = check_arrays(y, p)
     if not n_boot >= 2:
         raise BadInput(f'n_boot: is {printable(n_boot)}, and at least 2 resamples are needed; 1000 is usual')
-    z = _z(level)
+    z = two_sided_z(level)
     values = np.concatenate([np.asarray(stat(y, p, w)) for w in bootstrap_weights(y, patients, n_boot, seed)])
     if not logit or np.ptp(values) == 0: return tuple(np.quantile(values, [(1-level)/2, (1+level)/2]).tolist())
     found = float(np.asarray(stat(y, p, np.ones((1, len(y)))))[0])
@@ -81,7 +81,7 @@ def auc_interval(area:float, # ROC-AUC, from 0 to 1
     "Compute the interval of an AUC from the sizes alone, every image taken as independent."
     if not 0 <= area <= 1 or n_pneumonia < 1 or n_normal < 1:
         raise BadInput(f'area: {printable(area)} of {printable(n_pneumonia)} and {printable(n_normal)} images is not a ROC-AUC')
-    z = _z(level)
+    z = two_sided_z(level)
     def low(area, m, n):
         a,b = 0.,area
         for _ in range(60):  # halves the bracket to rounding error
@@ -98,7 +98,7 @@ def effective_counts(right:object, # Does the image count, (n,): 0 or 1
                     )->tuple: # k and n, real: as many independent images as say the same; (0.,0.) without images
     "Shrink k of n images to what they are worth when patients have several."
     from scipy.stats import t
-    z,right = _z(level),np.asarray(right, float)
+    z,right = two_sided_z(level),np.asarray(right, float)
     n,k = len(right),float(right.sum())
     if not n: return 0.,0.
     _,code = np.unique(patient_codes(patients, n), return_inverse=True)

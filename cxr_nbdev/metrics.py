@@ -9,7 +9,7 @@ __all__ = ['binary_metrics', 'reference_metrics', 'table_statistics', 'weighted_
 import math
 import numpy as np
 from .core import BadInput, printable
-from .stats import _auc_of, _by_score, _precision_of, _z, auc, average_precision, check_arrays, confusion_counts, mean_interval, proportions, wilson_interval
+from .stats import auc_by_score, weight_by_score, precision_by_score, two_sided_z, auc, average_precision, check_arrays, confusion_counts, mean_interval, proportions, wilson_interval
 from .intervals import auc_interval, bootstrap_weights, cluster_bootstrap, effective_counts, patient_codes
 from .scores import _edge, expected_calibration_error, predictive_intervals, predictive_values, recalibration
 from .paired import delong_interval
@@ -122,8 +122,8 @@ def weighted_statistics(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
     called,ill = p >= threshold,y == 1
     cells = w @ np.stack([called&ill, called&~ill, ~called&~ill, ~called&ill], 1).astype(float)
     got = table_statistics(*cells.T, prevalence)
-    none,pair = np.full(len(w), np.nan),_by_score(y, p, w) if ill.any() and not ill.all() else None
-    got.update(roc_auc=_auc_of(*pair) if pair else none, average_precision=_precision_of(*pair) if pair else none)
+    none,pair = np.full(len(w), np.nan),weight_by_score(y, p, w) if ill.any() and not ill.all() else None
+    got.update(roc_auc=auc_by_score(*pair) if pair else none, average_precision=precision_by_score(*pair) if pair else none)
     bent = recalibration(y, p, w) or dict.fromkeys(['slope','intercept','in_the_large'], none)
     return dict(got, **_probability_values(y, p, w), calibration_slope=bent['slope'],
                 calibration_intercept=bent['intercept'], calibration_in_the_large=bent['in_the_large'])
@@ -215,7 +215,7 @@ def _why_none(name:str, y:np.ndarray)->str:
 
 def _checked(n_boot:int, level:float):
     "Refuse a level or a number of resamples that is none."
-    _z(level)
+    two_sided_z(level)
     if not (isinstance(n_boot, (int, np.integer)) and (n_boot == 0 or n_boot >= 20)):
         raise BadInput(f'n_boot: is {printable(n_boot)}, and 0 (none) or at least 20 resamples are needed; 10000 is usual')
 

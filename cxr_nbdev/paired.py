@@ -9,7 +9,7 @@ __all__ = ['delong_interval', 'delong_test', 'threshold_stat', 'paired_bootstrap
 import math
 import numpy as np
 from .core import BadInput, printable
-from .stats import _z, auc, check_arrays, confusion_counts
+from .stats import two_sided_z, auc, check_arrays, confusion_counts
 from .intervals import bootstrap_weights, patient_codes
 
 # %% ../nbs/statistics/03_paired.ipynb #2daab17d
@@ -42,7 +42,7 @@ def delong_interval(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                     level:float=.95, # Confidence
                    )->dict: # auc, se, interval ([low, high]) and reason (why one of them is None, else None)
     "Compute the interval of an AUC from its placements, without resampling."
-    y,p = check_arrays(y, p); _z(level)
+    y,p = check_arrays(y, p); two_sided_z(level)
     area = auc(y, p)
     se,reason = _placement_se(y, None if area is None else _placements(y, p), patients)
     if not se: return dict(auc=area, se=se, interval=None, reason=reason)
@@ -61,7 +61,7 @@ def delong_test(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                 level:float=.95, # Confidence of the interval
                )->dict: # auc1, auc2, difference (1 less 2), se, z, p (two-sided), interval, reason
     "Test whether two systems have the same AUC (DeLong et al. 1988); `reason` says why something is None."
-    (y,p1),(_,p2),end = check_arrays(y, p1),check_arrays(y, p2),_z(level)
+    (y,p1),(_,p2),end = check_arrays(y, p1),check_arrays(y, p2),two_sided_z(level)
     result = dict(auc1=auc(y, p1), auc2=auc(y, p2), difference=None, se=None, z=None, p=None, interval=None)
     one_class = result['auc1'] is None
     v = None if one_class else _placements(y, p1)-_placements(y, p2)
@@ -141,7 +141,7 @@ def paired_bootstrap(stat:callable, # Takes y (n,), p (n,), weights (b,n); gives
                     )->dict: # value1, value2, difference (1 less 2), interval, p (two-sided), networks (k1,k2), reason
     "Compare a statistic of two systems on the same resampled patients; `reason` says why something is None."
     p1,p2 = _networks(y, p1, 'p1'),_networks(y, p2, 'p2')
-    y,_ = check_arrays(y, p1[0]); _z(level)
+    y,_ = check_arrays(y, p1[0]); two_sided_z(level)
     if not n_boot >= 2: raise BadInput(f'n_boot: is {printable(n_boot)}, and at least 2 resamples are needed; 2000 is usual')
     result = dict(value1=None, value2=None, difference=None, interval=None, p=None, networks=(len(p1),len(p2)))
     values,draws = _resampled(stat, y, (p1,p2), patients, n_boot, seed)

@@ -8,15 +8,13 @@ __all__ = ['ABSTAIN', 'SHAPES', 'BasePredictor', 'Predictor', 'tta_views', 'Ense
 # %% ../nbs/inference/03_predict.ipynb #301d8ee6
 import math
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.basics import chunked, patch
-from PIL import Image
 from tqdm.auto import tqdm
-from .core import BadInput, CheckpointError, CxrError, DataError, pick_device, printable, sha256_file
-from .images import IMAGE_STATS, classes, image_suffixes, read_image, to_batch
+from .core import BadInput, CheckpointError, DataError, pick_device, printable, sha256_file
+from .images import IMAGE_STATS, classes, image_suffixes, read_image, read_images, to_batch, to_square
 from .networks import input_stats, probability
 from .zoo import load_checkpoint
 from .operating import OperatingPoint
@@ -44,22 +42,10 @@ class BasePredictor:
         return [self.classes[int(x >= self.threshold)] for x in p]
 
 # %% ../nbs/inference/03_predict.ipynb #5f9d7918
-def _read_ahead(paths:Iterable, threads:int=4)->Iterator:
-    "Yield (path, image or None, error or None) in order; threads read a few files ahead of the caller."
-    def read(path):
-        try: return path, read_image(path), None
-        except CxrError as e: return path, None, e
-    ahead = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for path in paths:
-            ahead.append(pool.submit(read, path))
-            if len(ahead) > 2*threads: yield ahead.popleft().result()
-        while ahead: yield ahead.popleft().result()
-
 def _read_with_bar(paths:list, progress:bool)->Iterator:
     "Read files ahead, under a bar on stderr where `progress` asks for it and stderr is a terminal."
     off = None if progress else True
-    return tqdm(_read_ahead(paths), total=len(paths), disable=off, desc='predict', unit='image', leave=False)
+    return tqdm(read_images(paths), total=len(paths), disable=off, desc='predict', unit='image', leave=False)
 
 # %% ../nbs/inference/03_predict.ipynb #2d5cb13c
 @patch
@@ -147,7 +133,8 @@ class Predictor(BasePredictor):
 
     def __repr__(self):
         marks = [name for name, on in [('tta', self.tta), ('calibrated', self.calibration)] if on]
-        return f"Predictor({', '.join([self.info['model'], f'{self.size} px', str(self.device), *marks])})"
+        parts = [self.info['model'], f'{self.size} px', str(self.device), *marks]
+        return f"Predictor({', '.join(parts)})"
 
 # %% ../nbs/inference/03_predict.ipynb #5bd2ed82
 @patch(cls_method=True)
@@ -175,17 +162,12 @@ def load(cls:Predictor,
     return cls(net, size, threshold=point, calibration=point.calibration, info=info, **kw)
 
 # %% ../nbs/inference/03_predict.ipynb #7aeba78c
-def _square(image:np.ndarray, size:int)->np.ndarray:
-    "An image squashed to (size,size) uint8."
-    if image.shape == (size, size): return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
 @patch
 def to_input(self:Predictor,
              images:list, # (h,w) uint8 each
             )->torch.Tensor: # (n,3,size,size) float32, normalised, on the CPU
     "Make the model's input from images already read."
-    with ThreadPoolExecutor(4) as pool: squares = list(pool.map(lambda image: _square(image, self.size), images))
+    with ThreadPoolExecutor(4) as pool: squares = list(pool.map(lambda image: to_square(image, self.size), images))
     return to_batch(squares, input_stats(self.model))
 
 @patch
@@ -299,7 +281,7 @@ def check_readable(paths:list, # Image files
                   )->tuple: # (readable files, messages about the others)
     "Check that every image can be read before predicting any."
     paths = list(paths)
-    read = [(path, error) for path, _, error in _read_ahead(paths)]
+    read = [(path, error) for path, _, error in read_images(paths)]
     bad = [str(error) for _, error in read if error]
     if bad and not skip_bad: raise _unreadable(bad, len(paths))
     return [path for path, error in read if not error], bad

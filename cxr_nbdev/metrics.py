@@ -11,7 +11,7 @@ import numpy as np
 from .core import BadInput, printable
 from .stats import auc_by_score, weight_by_score, precision_by_score, two_sided_z, auc, average_precision, check_arrays, confusion_counts, mean_interval, proportions, wilson_interval
 from .intervals import auc_interval, bootstrap_weights, cluster_bootstrap, effective_counts, patient_codes
-from .scores import _edge, expected_calibration_error, predictive_intervals, predictive_values, recalibration
+from .scores import PROBABILITY_EDGE, expected_calibration_error, predictive_intervals, predictive_values, recalibration
 from .paired import delong_interval
 
 # %% ../nbs/evaluation/00_metrics.ipynb #09939b78
@@ -106,7 +106,7 @@ def _gaps(y:np.ndarray, p:np.ndarray)->np.ndarray:
 # %% ../nbs/evaluation/00_metrics.ipynb #6e4ad434
 def _probability_values(y:np.ndarray, p:np.ndarray, w:np.ndarray)->dict:
     "Brier, log loss and ECE for weights (b,n), by one product of matrices."
-    loss = -np.log(np.clip(np.where(y == 1, p, 1-p), _edge, 1))
+    loss = -np.log(np.clip(np.where(y == 1, p, 1-p), PROBABILITY_EDGE, 1))
     got = w @ np.c_[(p-y)**2, loss, _gaps(y, p)] / w.sum(1)[:, None]
     return dict(brier=got[:, 0], log_loss=got[:, 1], ece=abs(got[:, 2:]).sum(1))
 

@@ -66,7 +66,7 @@ def disk_errors(path:str|Path, # The file or folder that is being written, for t
         raise Unavailable(f'{printable(path)}: could not be written ({cause}); '
                           'free some disk space or name another folder') from None
 
-# %% ../nbs/00_core.ipynb #e1dc7b3a
+# %% ../nbs/00_core.ipynb #68891536
 def _name_taken(path:Path)->BadInput:
     "Return the error for a file that must not be overwritten."
     return BadInput(f'{printable(path)}: exists; name another file, or add --force to overwrite')
@@ -85,6 +85,7 @@ def _umask()->int:
     os.umask(mask)
     return mask
 
+# %% ../nbs/00_core.ipynb #b752da09
 def sync_folder(folder:Path, # An existing folder
                ):
     "Flush a folder to the disk, so that the names in it survive a power cut."
@@ -119,6 +120,7 @@ def atomic_path(path:str|Path, # The file to write or to replace
             sync_folder(path.parent)
         finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #0ca9ba93
 def write_text(path:str|Path, # The file to write
                text:str, # Its whole content
               )->Path: # `path`
@@ -161,7 +163,7 @@ def sha256_file(path:str|Path, # The file
         while piece := f.read(1 << 20): digest.update(piece)
     return digest.hexdigest()
 
-# %% ../nbs/00_core.ipynb #11ed6c29
+# %% ../nbs/00_core.ipynb #7e042174
 def package_versions(*names:str, # Names that can be imported, as torch
                     )->dict: # Version of each by name, and of `python`; None where a package is absent
     "Read the versions of packages."
@@ -197,6 +199,7 @@ def _remove_temporary_files(folder:Path):
         ours = re.fullmatch(r'\.cxr-[a-z0-9_]{8}(\.(?!lock$|part$)\w+)?', p.name)
         if ours and p.is_file(): p.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #5b943c37
 @contextlib.contextmanager
 def locked_folder(folder:str|Path, # Where results will go; made when it is absent
                   names:list=(), # As in `new_results_folder`

@@ -59,6 +59,7 @@ def _logit_interval(found:float, values:np.ndarray, n_pairs:int, z:float)->tuple
     centre, half = to_logit(found), z*to_logit(values).std(ddof=1)
     return float(1/(1+np.exp(half-centre))), float(1/(1+np.exp(-half-centre)))
 
+# %% ../nbs/statistics/01_intervals.ipynb #420d1537
 def cluster_bootstrap(stat:callable, # Takes y (n,), p (n,) and weights (b,n); gives (b,), as `auc` does
                       y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                       p:object, # Probabilities of PNEUMONIA, (n,), from 0 to 1

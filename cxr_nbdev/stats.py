@@ -124,6 +124,7 @@ def weight_by_score(y:np.ndarray, # True labels, (n,)
     starts = np.flatnonzero(np.r_[True, p[1:] > p[:-1]])
     return np.add.reduceat(w*y, starts, axis=-1), np.add.reduceat(w*(1-y), starts, axis=-1)
 
+# %% ../nbs/statistics/00_stats.ipynb #33a15ea2
 def auc_by_score(pos:np.ndarray, # Weight of the positives at each distinct probability, (...,scores)
                  neg:np.ndarray, # Weight of the negatives
                 )->object: # AUC, a number or (b,)

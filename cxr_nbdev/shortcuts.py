@@ -14,12 +14,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 from .core import BadInput, jsonable, printable
-from .stats import auc, wilson_interval
+from .stats import auc, confusion_counts, proportions, wilson_interval
 from .intervals import cluster_bootstrap, patient_codes
 from .paired import delong_interval, delong_test, holm, paired_bootstrap, threshold_stat
 from .images import classes, read_square
 from .predict import Ensemble, Predictor
-from .metrics import binary_metrics
 from .lungs import _resized, average_lungs, dilated, lung_mask, lung_masks
 
 # %% ../nbs/evaluation/02_shortcuts.ipynb #4a67a497
@@ -109,10 +108,11 @@ def _ask(predictor:Predictor|Ensemble, pictures:dict, lungs:list|None, name:str)
 # %% ../nbs/evaluation/02_shortcuts.ipynb #2a694e62
 def _levels(y:np.ndarray, p:np.ndarray, patients:np.ndarray, threshold:float, n_boot:int, seed:int)->dict:
     "AUC, sensitivity and specificity with intervals."
-    m = binary_metrics(y, p, threshold, patients, n_boot=0)
-    interval = None if m['roc_auc'] is None else list(cluster_bootstrap(auc, y, p, patients, n_boot, seed=seed))
+    values, intervals = proportions(confusion_counts(y, p, threshold))
+    area = auc(y, p)
+    interval = None if area is None else list(cluster_bootstrap(auc, y, p, patients, n_boot, seed=seed))
     if interval and interval[1] - interval[0] < 1e-9: interval = None # all resamples alike: says nothing about the patients not seen
-    return dict(auc=dict(value=m['roc_auc'], interval=interval), **{k: dict(value=m[k], interval=m['intervals'][k]) for k in ('sensitivity', 'specificity')})
+    return dict(auc=dict(value=area, interval=interval), **{k: dict(value=values[k], interval=intervals[k]) for k in ('sensitivity', 'specificity')})
 
 def _moves(y:np.ndarray, p:np.ndarray, base:np.ndarray, patients:np.ndarray, threshold:float, n_boot:int, seed:int)->dict:
     "Change less unchanged of the three statistics, paired over patients."

@@ -1,11 +1,19 @@
 """Run the notebooks' code cells without nbdev, for an environment that nbdev 2 does not fit (fastcore 2).
 
-    python .ci/cells.py [NOTEBOOK ...] [--flags "data slow"] [--workers 2]
+    python .ci/cells.py [NOTEBOOK ...] [--importing fastai fastcore.basics] [--flags "data slow"] [--workers 2]
 
-Lines that need nbdev are left out, and so are cells marked `eval: false` or with one of `tst_flags` (settings.ini) that
---flags does not name. Each notebook runs in a Python of its own, in its own folder, as nbdev_test does it.
+--importing keeps the notebooks that use one of these packages, directly or through a module of ours. Lines that need nbdev are
+left out, and so are cells marked `eval: false` or with one of `tst_flags` (settings.ini) that --flags does not name. Each notebook
+runs in a Python of its own, in its own folder, as nbdev_test does it.
 """
-import argparse, json, os, re, subprocess, sys, time
+import argparse
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
 from pathlib import Path
@@ -33,9 +41,48 @@ def code_cells(path, flags):
     "Return the sources of the cells to run, without the lines that need nbdev."
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     found = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
-    clean = ['\n'.join(l for l in s.splitlines() if not NBDEV.search(l)) for s in found if not skipped(s, flags)]
+    wanted = [s for s in found if not skipped(s, flags)]
+    clean = ['\n'.join(l for l in s.splitlines() if not NBDEV.search(l)) for s in wanted]
     return [s for s in clean if s.strip()]
 
+
+# ---------------------------------------------------------------- which notebooks
+
+def imported(source, package='cxr_nbdev'):
+    "Return the modules that some code imports, relative ones by their full name."
+    try: tree = ast.parse(source)
+    except SyntaxError: return set()
+    found = set()
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Import): found |= {a.name for a in n.names}
+        elif isinstance(n, ast.ImportFrom):
+            base = f'{package}.{n.module}' if n.level else n.module
+            found |= {base} | {f'{base}.{a.name}' for a in n.names}
+    return found
+
+
+def users_of(names):
+    "Return our modules that use one of the packages, directly or through another of ours."
+    files = {f'cxr_nbdev.{p.stem}': p for p in (ROOT/'cxr_nbdev').glob('*.py')}
+    files |= {f'cxr_nbdev.testing.{p.stem}': p for p in (ROOT/'cxr_nbdev/testing').glob('*.py')}
+    imports = {m: imported(p.read_text(encoding='utf-8')) for m, p in files.items()}
+    found, before = set(), None
+    while found != before:
+        before = set(found)
+        found |= {m for m, i in imports.items() if any(o.split('.')[0] in names or o in names or o in found for o in i)}
+    return found
+
+
+def uses(path, names, modules):
+    "Say whether a notebook uses one of the packages or modules; the test apparatus itself does not count."
+    code = '\n'.join(code_cells(path, []))
+    if '#| default_exp testing' in code: return False
+    lines = '\n'.join(re.findall(r'^\s*(?:from \S+ import .*|import .*)$', code, re.M))
+    words = set(re.findall(r'[\w.]+', lines))
+    return any(w in modules or w in names or w.split('.')[0] in names for w in words)
+
+
+# ---------------------------------------------------------------- run
 
 def run_here(path, flags):
     "Run one notebook in this Python; return 1 and print the cell at the first error."
@@ -68,9 +115,10 @@ def all_notebooks():
 
 
 def main():
-    "Run all notebooks, print a line for each and the count."
+    "Run the notebooks, print a line for each and the count."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('notebook', nargs='*', type=Path, help='all, when none is named')
+    parser.add_argument('--importing', nargs='+', metavar='PACKAGE', help='only notebooks that use one of these')
     parser.add_argument('--flags', default='', help='flags whose cells run too, separated by spaces')
     parser.add_argument('--workers', type=int, default=2, help='processes')
     parser.add_argument('--here', type=Path, help=argparse.SUPPRESS)
@@ -78,6 +126,9 @@ def main():
     flags = args.flags.split()
     if args.here: sys.exit(run_here(args.here, flags))
     paths = [p.resolve() for p in args.notebook] or all_notebooks()
+    if args.importing:
+        modules = users_of(args.importing)
+        paths = [p for p in paths if uses(p, args.importing, modules)]
     with ThreadPoolExecutor(args.workers) as pool: results = list(pool.map(lambda p: run_apart(p, flags), paths))
     for path, (ok, seconds, output) in zip(paths, results):
         if not ok: print('\n'.join(output.splitlines()[-40:]))

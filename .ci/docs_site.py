@@ -132,6 +132,10 @@ def broken_links(site):
         for tag, link in page.links:
             why = fault(site, path, pages, tag, link)
             if why: yield f'{path.relative_to(site).as_posix()}: {link} ({why})'
+    text = (site/'llms.txt').read_text(encoding='utf-8')
+    for link in re.findall(r'\]\(([^)]+)\)', text):
+        why = fault(site, site/'index.html', pages, 'a', link)
+        if why: yield f'llms.txt: {link} ({why})'
     for entry in json.loads((site/'search.json').read_text(encoding='utf-8')):
         why = fault(site, site/'index.html', pages, 'a', entry['href'])
         if why: yield f'search.json: {entry["href"]} ({why})'

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGE_MEAN', 'IMAGE_STD', 'IMAGE_STATS', 'MIN_SIDE', 'MAX_PIXELS', 'MAX_BYTES', 'check_size', 'to_grey', 'is_dicom',
-           'read_image', 'to_square', 'read_square', 'to_batch', 'read_images', 'inspect_image', 'classes', 'splits',
-           'image_suffixes']
+           'read_image', 'to_square', 'read_square', 'to_batch', 'affine_image', 'read_images', 'inspect_image',
+           'classes', 'splits', 'image_suffixes']
 
 # %% ../nbs/data/01_images.ipynb #6c154cb9
 import contextlib, hashlib, io, threading, warnings
@@ -215,6 +215,22 @@ def to_batch(images:list, # Images of one size: PIL images of mode L, or (h,w) u
     x = grey[:,None].expand(-1, 3, -1, -1).float().div_(255)
     mean, std = (torch.tensor(s)[None,:,None,None] for s in stats)
     return (x - mean)/std
+
+# %% ../nbs/data/01_images.ipynb #5bc655f1
+def affine_image(image:np.ndarray, # (h,w) uint8
+                 degrees:float=0., # Turned clockwise
+                 wide:float=1., # Factor of the width, before it is turned
+                 high:float=1., # Factor of the height, before it is turned
+                 x:float=0., # The new centre shows what was this far right of the old one, share of the width
+                 y:float=0., # ... and this far below it, share of the height
+                )->np.ndarray: # (h,w) uint8
+    "Stretch, turn and move an image about its centre; black beyond the border."
+    (h, w), turn = image.shape, np.deg2rad(degrees)
+    cos, sin = np.cos(turn), np.sin(turn)
+    a, b, c, d = cos/wide, sin/wide, -sin/high, cos/high
+    back = (a, b, w/2*(1 - a) - b*h/2 + x*w, c, d, h/2*(1 - d) - c*w/2 + y*h) # from the new image to the old
+    moved = Image.fromarray(image).transform((w, h), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    return np.asarray(moved)
 
 # %% ../nbs/data/01_images.ipynb #e5fb73ca
 def _try_to_read(path)->tuple:

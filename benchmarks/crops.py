@@ -94,8 +94,10 @@ def batches(images, rows, low, size, seed):
         if low is None: x = resize(images[own], [size, size], antialias=True)
         else:
             boxes = [crop_box(rng, low, images.shape[-1]) for _ in own]
-            x = torch.stack([resized_crop(images[i], *box, [size, size], antialias=True) for i, box in zip(own, boxes)])
-        yield own, augment(TensorImage(x.float().div_(255).expand(-1, 3, -1, -1).contiguous())).as_subclass(torch.Tensor)
+            crops = [resized_crop(images[i], *box, [size, size], antialias=True) for i, box in zip(own, boxes)]
+            x = torch.stack(crops)
+        x = x.float().div_(255).expand(-1, 3, -1, -1).contiguous()
+        yield own, augment(TensorImage(x)).as_subclass(torch.Tensor)
 
 
 def build(args, steps):
@@ -126,7 +128,8 @@ def train(args, low, seed, table, images, folder):
     if last.exists():
         saved = torch.load(last, weights_only=True)
         first = saved['epoch']
-        for name, o in dict(model=model, ema=ema.module, optimizer=optimizer, schedule=schedule).items(): o.load_state_dict(saved[name])
+        for name, o in dict(model=model, ema=ema.module, optimizer=optimizer, schedule=schedule).items():
+            o.load_state_dict(saved[name])
     for epoch in range(first, args.epochs):
         torch.manual_seed(1000*seed + epoch)
         model.train()
@@ -140,10 +143,11 @@ def train(args, low, seed, table, images, folder):
             schedule.step()
             ema.update(model, epoch*n + step + 1)
             losses.append(float(loss.detach()))
-        state = dict(model=model.state_dict(), ema=ema.module.state_dict(), optimizer=optimizer.state_dict(), schedule=schedule.state_dict())
-        torch.save(dict(state, epoch=epoch+1), folder/'last.tmp')
+        parts = dict(model=model, ema=ema.module, optimizer=optimizer, schedule=schedule)
+        torch.save({**{k: o.state_dict() for k, o in parts.items()}, 'epoch': epoch+1}, folder/'last.tmp')
         os.replace(folder/'last.tmp', last)
-        print(f'{folder.name} epoch {epoch+1}/{args.epochs}: loss {np.mean(losses):.4f}, {time.time()-started:.0f} s', flush=True)
+        seconds = time.time() - started
+        print(f'{folder.name} epoch {epoch+1}/{args.epochs}: loss {np.mean(losses):.4f}, {seconds:.0f} s', flush=True)
     return ema.module
 
 
@@ -167,7 +171,6 @@ def run_one(args, variant, seed, table, images):
     folder.mkdir(parents=True, exist_ok=True)
     low = None if variant == 'none' else float(variant)
     net = train(args, low, seed, table, images, folder)
-    net.stats = getattr(net, 'stats')
     rows, keep = np.flatnonzero(table.use != 'train'), 1. if low is None else mean_side(low)
     found = []
     def add(change, x, own):

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from PIL import Image, ImageDraw
 from .core import BadInput, CheckpointError, printable
-from .images import read_image
+from .images import affine_image, read_image
 from .dataset import find_root
 
 # %% ../nbs/inference/02_guard.ipynb #9d5b9a18
@@ -67,13 +67,6 @@ def features(image:np.ndarray, # (h,w) uint8
 CHANGES = ('turned', 'slanted', 'cropped', 'negative', 'upside down', 'shuffled') # of a radiograph
 OTHERS = ('noise', 'blank', 'gradient', 'dashes', 'discs')                        # drawn from nothing
 
-def _moved(a, degrees=0., zoom=1., right=0., down=0.):
-    "The image turned, enlarged and moved; black from beyond the border."
-    (h, w), t = a.shape, np.deg2rad(degrees)
-    c, s = np.cos(t)/zoom, np.sin(t)/zoom
-    m = (c, s, w/2 - c*w/2 - s*h/2 + right*w, -s, c, h/2 + s*w/2 - c*h/2 + down*h)
-    return np.asarray(Image.fromarray(a).transform((w, h), Image.Transform.AFFINE, m, Image.Resampling.BILINEAR))
-
 def crop_part(image:np.ndarray, # (h,w) uint8
               rng:np.random.Generator, # Chooses where and how much
               low:float=.3, # Smallest share of a side that is kept
@@ -99,7 +92,7 @@ def corrupt(image:np.ndarray, # Radiograph, (h,w) uint8
            )->np.ndarray: # An image unlike the training images, uint8
     "Change a radiograph so that it no longer looks like one."
     if kind == 'turned': return np.ascontiguousarray(np.rot90(image, rng.integers(1, 4)))
-    if kind == 'slanted': return _moved(image, rng.choice([-1, 1])*rng.uniform(25, 155))
+    if kind == 'slanted': return affine_image(image, rng.choice([-1, 1])*rng.uniform(25, 155))
     if kind == 'cropped': return crop_part(image, rng)
     if kind == 'negative': return 255 - image
     if kind == 'upside down': return image[::-1].copy()
@@ -231,7 +224,8 @@ def guard_sample(image:np.ndarray, # (h,w) uint8
 
 def _lightly(a, rng):
     "The same chest, taken a little differently."
-    a = _moved(a, rng.normal(0, 5), np.exp(rng.normal(0, .07)), *rng.normal(0, .03, 2))
+    degrees, zoom, (right, down) = rng.normal(0, 5), np.exp(rng.normal(0, .07)), rng.normal(0, .03, 2)
+    a = affine_image(a, degrees, zoom, zoom, right, down)
     low, high = rng.uniform(0, .1), rng.uniform(.8, 1)
     return np.rint(255*(low + (high - low)*(a/255)**np.exp(rng.normal(0, .25)))).astype(np.uint8)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from ..core import BadInput, printable
 from ..stats import wilson_interval
-from ..images import classes, read_image, to_grey
+from ..images import affine_image, classes, read_image, to_grey
 from ..dataset import find_root, make_splits, scan_folder
-from ..guard import Guard, _moved, _stretched, corrupt, crop_part, fit_guard
+from ..guard import Guard, _stretched, corrupt, crop_part, fit_guard
 from ..train import store_guard
 
 # %% ../../nbs/testing/02_strange.ipynb #f7ecb609
@@ -72,7 +72,7 @@ def strange_images(radiographs:list, # Pictures to turn and to cut, (h,w) uint8
     "Make the pictures that a guard is measured on."
     rng, shots = np.random.default_rng(seed), list(photographs(part).values())
     def some(): return radiographs[rng.integers(len(radiographs))]
-    turned = lambda i: _moved(some(), 45) if i % 4 == 3 else np.ascontiguousarray(np.rot90(some(), i % 4 + 1))
+    turned = lambda i: affine_image(some(), 45) if i % 4 == 3 else np.ascontiguousarray(np.rot90(some(), i % 4 + 1))
     out = dict(noise=[_pattern(i, rng) for i in range(n)], text=[text_page(rng, fonts) for _ in range(n)],
                photograph=[crop_part(shots[i % len(shots)], rng, .4, 1.) for i in range(n)] if shots else [],
                turned=[turned(i) for i in range(n)], cropped=[crop_part(some(), rng, .35, .6) for _ in range(n)])
@@ -99,7 +99,7 @@ def beyond(radiographs:list, # (h,w) uint8
     rng = np.random.default_rng([seed, 1])
     def some(): return radiographs[rng.integers(len(radiographs))]
     makers = {'cropped to 60-75 %': lambda i: crop_part(some(), rng, .6, .75), 'cropped to 75-90 %': lambda i: crop_part(some(), rng, .75, .9),
-              'slanted by 10 degrees': lambda i: _moved(some(), 10), 'slanted by 20 degrees': lambda i: _moved(some(), 20), 'upside down, mirrored': lambda i: corrupt(some(), 'upside down', rng),
+              'slanted by 10 degrees': lambda i: affine_image(some(), 10), 'slanted by 20 degrees': lambda i: affine_image(some(), 20), 'upside down, mirrored': lambda i: corrupt(some(), 'upside down', rng),
               'mirrored': lambda i: np.ascontiguousarray(some()[:,::-1]), 'negative': lambda i: corrupt(some(), 'negative', rng), 'shuffled': lambda i: corrupt(some(), 'shuffled', rng),
               'darker': lambda i: (some()*.6).astype(np.uint8), 'phantom': lambda i: draw_phantom(i, ('normal', 'bacterial', 'viral')[i % 3], 160).image}
     return {k: [f(i) for i in range(n)] for k, f in makers.items()}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['compare_table', 'format_terminal', 'pairwise_tests', 'forest_figure', 'four_readings', 'compare_figure',
-           'comparison_text', 'write_comparison']
+           'comparison_text', 'write_comparison', 'load_evaluations', 'read_evaluation', 'read_predictions']
 
 # %% ../nbs/evaluation/07_compare.ipynb #1b75b49f
 import io, math, os, sys, textwrap
@@ -14,6 +14,9 @@ from pathlib import Path
 from .core import BadInput, atomic_path, new_results_folder, printable
 from .paired import delong_test, holm, mcnemar_test, paired_bootstrap, threshold_stat
 from .evaluations import load_evaluations, read_evaluation, read_predictions
+
+# %% ../nbs/evaluation/07_compare.ipynb #83b6e6ae
+_all_ = ['load_evaluations', 'read_evaluation', 'read_predictions'] # stood here until they got a page of their own
 
 # %% ../nbs/evaluation/07_compare.ipynb #4a8a0be7
 _COLUMNS = {'Accuracy': 'accuracy', 'Precision': 'ppv', 'Recall': 'sensitivity', 'F1-Score': 'f1', 'ROC-AUC': 'roc_auc',
@@ -73,7 +76,7 @@ def format_terminal(table:pd.DataFrame, # As `compare_table` gives it
     lines.append(f'* highest accuracy; percent of {table.Images[0]} images; recall: sensitivity for PNEUMONIA')
     return '\n'.join(lines)
 
-# %% ../nbs/evaluation/07_compare.ipynb #3205067c
+# %% ../nbs/evaluation/07_compare.ipynb #2918f3df
 def _decisions(model:pd.Series)->np.ndarray:
     "Decisions (n,) of one model, 0 or 1, at the threshold of its evaluation."
     threshold = .5 if pd.isna(model.threshold) else model.threshold
@@ -102,7 +105,7 @@ def _test_pair(a:pd.Series, b:pd.Series, n_boot:int)->dict:
     mcnemar = mcnemar_test(y, one, two)
     return dict(row, only_first=mcnemar['only_a'], only_second=mcnemar['only_b'], mcnemar_p=mcnemar['p'])
 
-# %% ../nbs/evaluation/07_compare.ipynb #651760d4
+# %% ../nbs/evaluation/07_compare.ipynb #8e27ecc9
 def pairwise_tests(evals:pd.DataFrame, # As `load_evaluations` gives it
                    split:str='test', # test or val
                    n_boot:int=2000, # Resamples of patients for the accuracy
@@ -171,7 +174,7 @@ def _read_by_intervals(a:pd.Series, b:pd.Series)->tuple:
         parts.append(f'{name} {x:.2f} to {y:.2f} %, {y-x:+.2f} points, {noise}')
     return f'{a.Model} to {b.Model}: ' + '; '.join(parts) + '.', clear
 
-# %% ../nbs/evaluation/07_compare.ipynb #9ca96c8a
+# %% ../nbs/evaluation/07_compare.ipynb #54a50ac7
 def _find_test(first:str, second:str, tests:pd.DataFrame|None)->tuple:
     "The row of a pair and 1, or -1 where its test has the models the other way round; None and 0 without a test."
     if tests is None or tests.empty: return None, 0
@@ -237,7 +240,7 @@ def _draw_measure(ax, table:pd.DataFrame, name:str):
     ax.tick_params(left=False)
     ax.spines[['top', 'right', 'left']].set_visible(False)
 
-# %% ../nbs/evaluation/07_compare.ipynb #178ee088
+# %% ../nbs/evaluation/07_compare.ipynb #fd92bc74
 def compare_figure(table:pd.DataFrame, # As `compare_table` gives it
                   )->'matplotlib.figure.Figure': # Four panels: accuracy, ROC-AUC, sensitivity, specificity
     "Draw every model as a dot with its 95 % interval, the best in colour."
@@ -283,7 +286,7 @@ def _comparison_files(output:Path, table:pd.DataFrame, tests:pd.DataFrame, text:
         files[output.with_name(f'{output.stem}_differences.png')] = _png(forest_figure(tests))
     return files
 
-# %% ../nbs/evaluation/07_compare.ipynb #1e3a3211
+# %% ../nbs/evaluation/07_compare.ipynb #6f1b8b13
 def write_comparison(evaluation_dir:str|Path, # Holds one subfolder per model, each with metrics_SPLIT.json
                      output:str|Path='model_comparison.csv', # The CSV; PNG and text go beside it under the same stem
                      split:str='test', # test or val

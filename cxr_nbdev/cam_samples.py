@@ -35,7 +35,7 @@ def save_cams(path:str|Path, # File to write, such as cams.npz
     with atomic_path(path) as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, **content)
     return Path(path)
 
-# %% ../nbs/explanation/02_cam_samples.ipynb #abe84332
+# %% ../nbs/explanation/02_cam_samples.ipynb #a62b29ed
 def read_cams(path:str|Path, # As `save_cams` wrote it
              )->dict: # maps (n,h,w) float, files, targets (n,), method, layer (None for the model's own)
     "Read heat maps back."

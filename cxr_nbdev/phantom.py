@@ -13,7 +13,7 @@ from PIL import Image
 from .core import BadInput, printable, write_text
 from .phantom_anatomy import BACTERIAL_SHARE, KINDS, develop, draw_chest, draw_lesion, lesion_texture
 
-# %% ../nbs/data/00_phantom.ipynb #c9327c60
+# %% ../nbs/data/00_phantom.ipynb #367f696e
 _all_ = ['BACTERIAL_SHARE', 'KINDS']
 
 # %% ../nbs/data/00_phantom.ipynb #0deb33eb

@@ -598,7 +598,7 @@ def _archive_cases(tally, work, long):
     with tally.case(3, 'the same zeros within the caps are unpacked'): _same((extract_archive(zeros, work/'fine', progress=False)/'zeros').stat().st_size, 9 << 20)
 
 _KILLED = """
-import os, signal, sys, cxr_nbdev.download as d
+import os, signal, sys, cxr_nbdev.archive as d
 point, archive, dest = sys.argv[1:]
 real, die = os.rename, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if point == 'members': d._bar = type('B', (), dict(__init__=lambda s, *a: setattr(s, 'n', 0), __enter__=lambda s: s, __exit__=lambda s, *a: None, update=lambda s, k: (setattr(s, 'n', s.n+1), s.n < 5 or die())))

@@ -29,6 +29,7 @@ setup(
     ],
     packages=find_packages(include=['cxr_nbdev', 'cxr_nbdev.*'], exclude=['cxr_nbdev.testing', 'cxr_nbdev.testing.*']),
     include_package_data=True,
+    package_data={'cxr_nbdev': ['templates/*.html']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},

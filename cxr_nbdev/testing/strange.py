@@ -186,7 +186,7 @@ def _answer_cases(tally, root, table, work, images):
         must(row.prediction == 'ABSTAIN' and np.isnan(row.probability) and row.unlike_radiograph >= 1, f'{row.to_dict()}')
     with tally.case(17, 'cxr_predict says so, with exit code 0'):
         run = log('--output', work/'answers.csv')
-        must('ABSTAIN' in run.stdout and ' P(' not in run.stdout and 'no answer to 1 of 1' in run.stderr, run.stdout + run.stderr)
+        must('ABSTAIN' in run.stdout and ' P(' not in run.stdout and 'abstained from 1 of 1' in run.stderr, run.stdout + run.stderr)
         must(pd.read_csv(work/'answers.csv').probability.isna().all(), 'a probability is in the table')
     with tally.case(17, 'cxr_predict --no-guard answers'): must(' P(' in log('--no-guard').stdout, 'no probability')
     with tally.case(17, 'a checkpoint without a guard says that it has none'):

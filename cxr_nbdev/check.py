@@ -103,7 +103,7 @@ def _look_alikes(table:pd.DataFrame, pairs:pd.DataFrame|None)->dict:
     across = sum(split[a] != split[b] for a, b in zip(pairs.one, pairs.other))
     return dict(looked=True, pairs=len(pairs), across_splits=across, examples=pairs.head(5).to_dict('records'))
 
-# %% ../nbs/data/06_check.ipynb #3564cf6a
+# %% ../nbs/data/06_check.ipynb #8a072a85
 def _scanned(data, strict:bool)->DataSet:
     "A data set with its splits; a folder, or what a manifest lists, is scanned."
     if isinstance(data, DataSet) and 'split' in data.table: return data
@@ -163,7 +163,7 @@ def _problems(found:dict)->list:
                      f"such as {printable(alike['examples'][0]['one'])}; take one of each out")
     return lines
 
-# %% ../nbs/data/06_check.ipynb #e7cc979e
+# %% ../nbs/data/06_check.ipynb #53dbd6a0
 def _warnings(found:dict)->list:
     "Findings that a reader of the numbers should know."
     same, alike, lines = found['duplicates'], found['look_alikes'], []
@@ -183,7 +183,8 @@ def _warnings(found:dict)->list:
         low, high = o['interval'] or (o['auc'], o['auc']) # none where every patient is told
         if low > .6:
             auc = f"{o['auc']:.2f}, {low:.2f} to {high:.2f}"
-            lines.append(f'the {name} of a file alone predicts the class (AUC {auc}); a model could learn it as a shortcut')
+            lines.append(f'the {name} of a file alone predicts the class (AUC {auc}); '
+                         'a model could learn it as a shortcut')
     return lines
 
 # %% ../nbs/data/06_check.ipynb #4d84f173

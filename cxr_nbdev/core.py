@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DISK_ERRNOS', 'OVERWRITE_FIX', 'LOCK', 'CxrError', 'BadInput', 'DataError', 'CheckpointError', 'Unavailable',
            'Diverged', 'printable', 'is_junk', 'disk_errors', 'sync_folder', 'atomic_path', 'write_text', 'jsonable',
-           'write_json', 'read_json', 'sha256_file', 'package_versions', 'new_results_folder', 'locked_folder',
-           'set_seed', 'pick_device']
+           'write_json', 'read_json', 'sha256_file', 'package_versions', 'new_results_folder', 'held_lock',
+           'locked_folder', 'set_seed', 'pick_device']
 
 # %% ../nbs/00_core.ipynb #d85f61f5
 import contextlib, errno, hashlib, importlib, json, math, os, platform, random, re, tempfile
@@ -57,14 +57,16 @@ DISK_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno,
 
 @contextlib.contextmanager
 def disk_errors(path:str|Path, # The file or folder that is being written, for the message
+                rights:bool=False, # Also errors that the disk is not to blame for, such as missing rights?
                ):
     "Turn an error of the disk into an `Unavailable` that names `path`; let all others pass."
     try: yield
     except OSError as e:
-        if e.errno not in DISK_ERRNOS: raise
-        cause = os.strerror(e.errno).lower()
-        raise Unavailable(f'{printable(path)}: could not be written ({cause}); '
-                          'free some disk space or name another folder') from None
+        full = e.errno in DISK_ERRNOS
+        if not full and not rights: raise
+        cause = (e.strerror or printable(e)).lower()
+        fix = 'free some disk space or name another folder' if full else 'choose a folder that you may write to'
+        raise Unavailable(f'{printable(path)}: could not be written ({cause}); {fix}') from None
 
 # %% ../nbs/00_core.ipynb #68891536
 def _name_taken(path:Path)->BadInput:
@@ -157,11 +159,8 @@ def read_json(path:str|Path, # A JSON file
 # %% ../nbs/00_core.ipynb #dc2020a1
 def sha256_file(path:str|Path, # The file
                )->str: # 64 hexadecimal digits
-    "Hash a file in pieces of 1 MiB, so that its size does not matter."
-    digest = hashlib.sha256()
-    with open(path, 'rb') as f:
-        while piece := f.read(1 << 20): digest.update(piece)
-    return digest.hexdigest()
+    "Hash a file piece by piece, so that its size does not matter."
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #7e042174
 def package_versions(*names:str, # Names that can be imported, as torch
@@ -201,26 +200,34 @@ def _remove_temporary_files(folder:Path):
 
 # %% ../nbs/00_core.ipynb #5b943c37
 @contextlib.contextmanager
+def held_lock(lock:str|Path, # The lock's own file, in a folder that exists
+              busy:CxrError, # Raised where another process holds it
+             ):
+    "Hold a lock of the operating system, or raise `busy` at once."
+    from filelock import FileLock, Timeout
+    held = FileLock(lock, timeout=0)
+    with disk_errors(lock):
+        try: held.acquire()
+        except Timeout: raise busy from None
+    try: yield
+    finally: held.release()
+
+# %% ../nbs/00_core.ipynb #48bf4674
+@contextlib.contextmanager
 def locked_folder(folder:str|Path, # Where results will go; made when it is absent
                   names:list=(), # As in `new_results_folder`
                   force:bool=False, # As in `new_results_folder`
                   fix:str=OVERWRITE_FIX, # As in `new_results_folder`
                  ):
     "Hold a folder for results alone while they are written; yield it. Held by another process: `BadInput`."
-    from filelock import FileLock, Timeout
     folder = Path(folder)
-    with disk_errors(folder):
-        new_results_folder(folder, names, force, fix)
-        lock = FileLock(folder/LOCK, timeout=0)
-        try: lock.acquire()
-        except Timeout:
-            raise BadInput(f'{printable(folder)}: another run is writing here; '
-                           'wait until it has ended, or name another folder') from None
-    try:
+    with disk_errors(folder): new_results_folder(folder, names, force, fix)
+    busy = BadInput(f'{printable(folder)}: another run is writing here; '
+                    'wait until it has ended, or name another folder')
+    with held_lock(folder/LOCK, busy):
         new_results_folder(folder, names, force, fix)
         _remove_temporary_files(folder)
         yield folder
-    finally: lock.release()
 
 # %% ../nbs/00_core.ipynb #a4fef1ba
 def set_seed(seed:int, # Any integer from 0 up

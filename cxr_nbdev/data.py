@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['classes', 'splits', 'image_suffixes', 'IMAGE_MEAN', 'IMAGE_STD', 'IMAGE_STATS', 'MIN_SIDE', 'MAX_PIXELS', 'MAX_BYTES',
-           'check_size', 'is_dicom', 'read_image', 'to_batch', 'to_grey', 'prepare', 'class_weights', 'count_overlaps',
-           'describe_data', 'find_root', 'make_splits', 'patient_of', 'read_manifest', 'scan_folder', 'set_hash',
-           'write_manifest']
+           'patient_of', 'find_root', 'check_size', 'to_grey', 'is_dicom', 'read_image', 'prepare', 'to_batch',
+           'scan_folder', 'describe_data', 'count_overlaps', 'make_splits', 'write_manifest', 'read_manifest',
+           'set_hash', 'class_weights']
 
 # %% ../nbs/compat/00_data.ipynb #ba601398
-from .images import classes, splits, image_suffixes, IMAGE_MEAN, IMAGE_STD, IMAGE_STATS, MIN_SIDE, MAX_PIXELS, MAX_BYTES
-from .images import check_size, is_dicom, read_image, to_batch, to_grey
-from .images import read_square as prepare
-from .dataset import class_weights, count_overlaps, describe_data, find_root, make_splits, patient_of, read_manifest
-from .dataset import scan_folder, set_hash, write_manifest
+from .layout import classes, find_root, image_suffixes, patient_of, splits
+from .images import IMAGE_MEAN, IMAGE_STATS, IMAGE_STD, MAX_BYTES, MAX_PIXELS, MIN_SIDE
+from .images import check_size, is_dicom, read_image, read_square as prepare, to_batch, to_grey
+from .dataset import class_weights, count_overlaps, describe_data, make_splits, read_manifest, scan_folder
+from .dataset import set_hash, write_manifest
 
 # %% ../nbs/compat/00_data.ipynb #12ce658c
-_all_ = ['classes', 'splits', 'image_suffixes', 'IMAGE_MEAN', 'IMAGE_STD', 'IMAGE_STATS', 'MIN_SIDE', 'MAX_PIXELS', 'MAX_BYTES',
-         'check_size', 'is_dicom', 'read_image', 'to_batch', 'to_grey', 'prepare', 'class_weights', 'count_overlaps', 'describe_data',
-         'find_root', 'make_splits', 'patient_of', 'read_manifest', 'scan_folder', 'set_hash', 'write_manifest']
+_all_ = ['classes', 'splits', 'image_suffixes', 'IMAGE_MEAN', 'IMAGE_STD', 'IMAGE_STATS', 'MIN_SIDE', 'MAX_PIXELS',
+         'MAX_BYTES', 'patient_of', 'find_root', 'check_size', 'to_grey', 'is_dicom', 'read_image', 'prepare',
+         'to_batch', 'scan_folder', 'describe_data', 'count_overlaps', 'make_splits', 'write_manifest',
+         'read_manifest', 'set_hash', 'class_weights']

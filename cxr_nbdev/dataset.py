@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np, pandas as pd
+from fastcore.basics import patch
 from .core import BadInput, DataError, atomic_path, printable
 from .images import inspect_image
 from .layout import class_files, classes, find_root, patient_of, splits
@@ -68,22 +69,6 @@ class DataSet:
         if table.empty:
             raise DataError(f'{printable(root)}: the class folders hold no image; run cxr_download again')
         return cls(root, table, ignored, bad, Path(folder))
-
-    @classmethod
-    def from_manifest(cls, path:str|Path, # CSV file that `write_manifest` made
-                      folder:str|Path, # Data set that it is about
-                      check:bool=True, # Compare every hash with the bytes on disk?
-                     )->'DataSet': # Its table has file, use, label, patient, kind, hash
-        "Take the images and the split of a former run."
-        root = find_root(folder)
-        return cls(root, read_manifest(path, root, check), given=Path(folder))
-
-    def split(self, valid:float=.1, # Share of train + val for validation, in (0,1)
-              seed:int=42, # Of the shuffle
-              official_val:bool=False, # Validate on the official val folder instead
-             )->'DataSet': # The same with the column `use`
-        "Assign every image to train, valid or test: `make_splits`."
-        return replace(self, table=make_splits(self.table, valid, seed, official_val))
 
     def part(self, name:str, # A use (train, valid, test) where there is one, else a split (train, val, test)
             )->pd.DataFrame: # Rows of that part, numbered from 0
@@ -192,6 +177,16 @@ def make_splits(table:pd.DataFrame, # `DataSet.table`
     out.loc[pool.index[np.isin(group, list(chosen))], 'use'] = 'valid'
     return _check_splits(out)
 
+# %% ../nbs/data/02_dataset.ipynb #caee316a
+@patch
+def split(self:DataSet,
+          valid:float=.1, # Share of train + val for validation, in (0,1)
+          seed:int=42, # Of the shuffle
+          official_val:bool=False, # Validate on the official val folder instead
+         )->DataSet: # The same with the column `use`
+    "Assign every image to train, valid or test: `make_splits`."
+    return replace(self, table=make_splits(self.table, valid, seed, official_val))
+
 # %% ../nbs/data/02_dataset.ipynb #bc3b3bca
 _manifest_columns = ['file', 'use', 'label', 'patient', 'kind', 'hash']
 _uses = ['train', 'valid', 'test', 'unused']
@@ -254,6 +249,17 @@ def read_manifest(path:str|Path, # CSV file that `write_manifest` made
     if outside: raise _not_a_manifest(path, f'{printable(outside[0], 80)} leads out of the data set')
     _check_files(table, root, check)
     return table
+
+# %% ../nbs/data/02_dataset.ipynb #67143060
+@patch(cls_method=True)
+def from_manifest(cls:DataSet,
+                  path:str|Path, # CSV file that `write_manifest` made
+                  folder:str|Path, # Data set that it is about
+                  check:bool=True, # Compare every hash with the bytes on disk?
+                 )->DataSet: # Its table has file, use, label, patient, kind, hash
+    "Take the images and the split of an earlier run."
+    root = find_root(folder)
+    return cls(root, read_manifest(path, root, check), given=Path(folder))
 
 # %% ../nbs/data/02_dataset.ipynb #84d36c7c
 def set_hash(table:pd.DataFrame, # Rows with `file`, `label` and `hash`

@@ -601,7 +601,7 @@ _KILLED = """
 import os, signal, sys, cxr_nbdev.archive as d
 point, archive, dest = sys.argv[1:]
 real, die = os.rename, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
-if point == 'members': d._bar = type('B', (), dict(__init__=lambda s, *a: setattr(s, 'n', 0), __enter__=lambda s: s, __exit__=lambda s, *a: None, update=lambda s, k: (setattr(s, 'n', s.n+1), s.n < 5 or die())))
+if point == 'members': d.progress_bar = type('B', (), dict(__init__=lambda s, *a: setattr(s, 'n', 0), __enter__=lambda s: s, __exit__=lambda s, *a: None, update=lambda s, k: (setattr(s, 'n', s.n+1), s.n < 5 or die())))
 if point == 'before rename': os.rename = die
 if point == 'after rename': os.rename = lambda *a: (real(*a), die())
 d.extract_archive(archive, dest, progress=False)

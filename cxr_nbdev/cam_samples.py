@@ -35,7 +35,7 @@ def save_cams(path:str|Path, # File to write, such as cams.npz
     with atomic_path(path) as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, **content)
     return Path(path)
 
-# %% ../nbs/explanation/02_cam_samples.ipynb #a62b29ed
+# %% ../nbs/explanation/02_cam_samples.ipynb #ddb0a7e1
 def read_cams(path:str|Path, # As `save_cams` wrote it
              )->dict: # maps (n,h,w) float, files, targets (n,), method, layer (None for the model's own)
     "Read heat maps back."
@@ -171,13 +171,14 @@ def _find_layer(model, name:str):
 
 # %% ../nbs/explanation/02_cam_samples.ipynb #db16139c
 def _explain_image(predictor, path:Path, label:str, target, method:str, layer, align:bool)->tuple:
-    "Explain one image: its map, the class that the map explains, and the figure."
-    names = list(predictor.classes)
-    probability = float(np.ravel(predictor.probabilities([path]))[0])
+    "Explain one image, read once: its map, the class that the map explains, and the figure."
+    image, names = read_image(path), list(predictor.classes)
+    probability = float(predictor.predict_batch([image])[0])
     predicted = int(probability >= predictor.threshold)
     k = predicted if target == 'predicted' else target
-    cam = class_activation_maps(predictor.model, predictor.tensor([path]), k, layer, method, align=align)[0]
-    fig = cam_triptych(read_image(path), cam, label, names[predicted], probability, names[k], path.name, names[1])
+    x = predictor.to_input([image])
+    cam = class_activation_maps(predictor.model, x, k, layer, method, align=align)[0]
+    fig = cam_triptych(image, cam, label, names[predicted], probability, names[k], path.name, names[1])
     return cam, k, fig
 
 def _save_figure(fig, path:Path):

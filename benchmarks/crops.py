@@ -38,7 +38,7 @@ def read_data(data_dir, work):
     import torch
     from concurrent.futures import ThreadPoolExecutor
     from cxr_nbdev.images import read_square
-    from recipes import parts
+    from recipe_runs import parts
     table, root = parts(data_dir)
     table = table.reset_index(drop=True)
     cache = work/'squares.npy'

@@ -30,6 +30,7 @@ def _check_new(folder:Path):
         raise BadInput(f'{printable(folder)}: is there and not empty; nothing was overwritten; '
                        'name another folder or move it away')
 
+# %% ../nbs/data/04_archive.ipynb #7ce2e503
 @contextlib.contextmanager
 def new_folder(dest:str|Path, # Folder to make; absent or empty
                **facts, # What the marker file says: source, licence, ...
@@ -142,6 +143,7 @@ def _bad_kind(name:str, kind:str, size:int)->str:
     if kind == 'file' and not name: return 'has no name'
     return 'has a size below zero' if size < 0 else ''
 
+# %% ../nbs/data/04_archive.ipynb #158d29b9
 def safe_files(archive:Path, # For its size and for the message
                members, # As `archive_members` yields them
                max_bytes:int, # Most bytes unpacked

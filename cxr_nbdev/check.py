@@ -37,6 +37,7 @@ def _auc_of(values:pd.Series, y:np.ndarray, patients:np.ndarray)->dict:
         if ends: ends = [1 - ends[1], 1 - ends[0]]
     return dict(auc=auc, interval=ends and [float(o) for o in ends], larger=larger)
 
+# %% ../nbs/data/06_check.ipynb #a077a814
 def file_shortcuts(table:pd.DataFrame, # `DataSet.table`, or rows of it
                    root:str|Path, # That `file` is relative to
                   )->dict: # Property -> dict of auc (.5 to 1), interval (or None), larger (class with larger values)
@@ -66,6 +67,7 @@ def _near_pairs(x:np.ndarray, least:float)->list:
         pairs += [(start+i, j, float(cosine[i, j])) for i, j in np.argwhere(cosine >= least) if start+i < j]
     return pairs
 
+# %% ../nbs/data/06_check.ipynb #3882d4b9
 def near_duplicates(table:pd.DataFrame, # `DataSet.table`
                     root:str|Path, # That `file` is relative to
                     least:float=.99, # Cosine between 32 x 32 thumbnails, from 0 to 1
@@ -115,6 +117,7 @@ def _inside(data:DataSet)->str:
     if data.given in (None, data.root): return ''
     return data.root.relative_to(data.given).as_posix()
 
+# %% ../nbs/data/06_check.ipynb #29be0542
 def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kaggle layout
                pixels:bool=True, # Decode every image, for look-alikes, blank and broken ones?
                strict:bool=False, # Patient key is the bare number? (Of a folder; a `DataSet` has its keys)

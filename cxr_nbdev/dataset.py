@@ -84,6 +84,7 @@ class DataSet:
         "Give the paths of images."
         return [self.root/file for file in rows.file]
 
+# %% ../nbs/data/02_dataset.ipynb #347b37bc
 def scan_folder(root:str|Path, # Data set in the Kaggle layout
                 strict:bool=False, # Patient key is the bare number?
                 skip_bad:bool=False, # Leave out unreadable images rather than fail?
@@ -203,6 +204,7 @@ def _not_a_manifest(path, why:str)->BadInput:
     "The error about a file that `write_manifest` did not make."
     return BadInput(f'{printable(path)}: {why}; take a manifest that a training run wrote')
 
+# %% ../nbs/data/02_dataset.ipynb #ffa8b548
 def _manifest_table(path)->pd.DataFrame:
     "Read the columns of a manifest as text and check their values."
     try: table = pd.read_csv(path, keep_default_na=False, dtype=str)
@@ -238,6 +240,7 @@ def _check_files(table:pd.DataFrame, root:Path, check:bool):
         raise DataError(f'{printable(root/other[0])}: other bytes than in the manifest '
                         f'({len(other)} such); give the data set of the run')
 
+# %% ../nbs/data/02_dataset.ipynb #0f865634
 def read_manifest(path:str|Path, # CSV file that `write_manifest` made
                   root:str|Path, # Data set that it is about
                   check:bool=True, # Compare every hash with the bytes on disk?

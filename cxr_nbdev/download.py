@@ -48,6 +48,7 @@ def _kaggle_json(home:Path)->Path:
     default = config if sys.platform.startswith('linux') and not home.exists() else home
     return Path(os.environ.get('KAGGLE_CONFIG_DIR') or default)/'kaggle.json'
 
+# %% ../nbs/data/05_download.ipynb #4efe56e5
 def kaggle_credentials()->str: # A variable or a file; empty: there are none
     "Say where Kaggle's client will find credentials, looking where it looks."
     env, home = os.environ, Path(os.path.expanduser('~/.kaggle'))
@@ -159,6 +160,7 @@ def _fetch_kaggle(dest:Path, checksum:str|None, progress:bool, log:Callable):
             raise DamagedFile(f'{e}; the file was removed') from None
         shutil.rmtree(folder, ignore_errors=True)
 
+# %% ../nbs/data/05_download.ipynb #c046fc6b
 def download_kaggle(dest:str|Path='data/chest_xray', # Folder to make; it will hold train, val, test
                     checksum:str|None=None, # 'sha256:...' of the zip, if you know one; none is published
                     progress:bool=True, # Draw bars on stderr?

@@ -78,6 +78,7 @@ def check_space(path:Path, # Where something will be written
         raise Unavailable(f'{printable(path)}: needs {size/1e6:,.0f} MB and the disk has {free/1e6:,.0f} MB; '
                           'free some or choose another disk')
 
+# %% ../nbs/data/03_fetch.ipynb #f43a794f
 def progress_bar(what:str, # Text before the bar
                  start:int, # Units that are there already
                  total:int|None, # Units in all, if known
@@ -110,6 +111,7 @@ def _range_sent(reply, have:int, known:dict)->tuple:
     if not m or int(m[1]) != have or changed or known.get('size') not in (None, int(m[2])): return -1, None
     return have, int(m[2])
 
+# %% ../nbs/data/03_fetch.ipynb #3fb63c77
 def _check_status(reply, url:str, dest:Path):
     "Let a good status pass; `requests.HTTPError`: another attempt may help; `Unavailable`: none will."
     code = reply.status_code

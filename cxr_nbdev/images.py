@@ -137,6 +137,7 @@ def _check_dicom(ds)->str:
     if kind == 'PALETTE COLOR': raise DataError('palette colours, which no radiograph has; save it as grey')
     return kind
 
+# %% ../nbs/data/01_images.ipynb #0462500c
 def _dicom_pixels(data:bytes)->tuple:
     "Read a DICOM file whose header allows it: (data set, pixels, photometric interpretation)."
     import pydicom

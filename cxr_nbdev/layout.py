@@ -83,6 +83,7 @@ def find_root(folder:str|Path, # A data set, or a folder around one
     except PermissionError as e:
         raise DataError(f'{printable(e.filename or folder)}: permission denied; change its rights') from None
 
+# %% ../nbs/02_layout.ipynb #443d564c
 def resolve_layout(folder:str|Path, # Where somebody has unpacked something
                    log:Callable|None=None, # Called with one line about the choice
                   )->Path: # The folder that has train and test
@@ -130,6 +131,7 @@ def _depth(root:str)->int:
     "How many folders lie above a data set."
     return len(root.split('/')) if root else 0
 
+# %% ../nbs/02_layout.ipynb #06997c32
 def split_members(names:list, # File names in an archive
                   log:Callable|None=None, # Called with one line about the choice
                  )->dict: # {name: path from the root of the data set}, train, val and test only

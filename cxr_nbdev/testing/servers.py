@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Site', 'no_server']
 
-# %% ../../nbs/testing/10_servers.ipynb #d65d1380
+# %% ../../nbs/testing/10_servers.ipynb #c941ee2b
 import contextlib, json, socket, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# %% ../../nbs/testing/10_servers.ipynb #9ec74ba2
+# %% ../../nbs/testing/10_servers.ipynb #ac33f663
 class Site(ThreadingHTTPServer):
     "Serve files over HTTP on this machine and misbehave on request; use it in a `with`, or call `close`."
     daemon_threads = True
@@ -38,7 +38,7 @@ class Site(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address): pass # a client that hangs up is no news here
 
-# %% ../../nbs/testing/10_servers.ipynb #b54fdf64
+# %% ../../nbs/testing/10_servers.ipynb #2ff9f770
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
 
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         same = self.headers.get('If-Range', self.server.etag) == self.server.etag
         return int(asked[6:-1]) if asked and self.server.ranges and same else 0
 
-# %% ../../nbs/testing/10_servers.ipynb #f895a3cf
+# %% ../../nbs/testing/10_servers.ipynb #3daadd79
 def _do_GET(self):
     site = self.server
     site.asked.append(self.headers.get('Range'))
@@ -80,7 +80,7 @@ def _do_GET(self):
 
 _Handler.do_GET = _do_GET
 
-# %% ../../nbs/testing/10_servers.ipynb #9c597fdf
+# %% ../../nbs/testing/10_servers.ipynb #f1113b2b
 def _do_POST(self):
     self.rfile.read(int(self.headers.get('Content-Length', 0)))
     site, method = self.server, self.path.rsplit('/', 1)[1]
@@ -92,7 +92,7 @@ def _do_POST(self):
 
 _Handler.do_POST = _do_POST
 
-# %% ../../nbs/testing/10_servers.ipynb #405540b6
+# %% ../../nbs/testing/10_servers.ipynb #c2598667
 @contextlib.contextmanager
 def no_server():
     "Yield an address on this machine at which nobody answers."

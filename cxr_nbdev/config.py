@@ -73,7 +73,7 @@ class TrainConfig:
     force:bool = option('output', False, 'overwrite the results of a former run')
     resume:bool = option('output', False, 'continue the run in --output-dir')
 
-# %% ../nbs/01_config.ipynb #2c52a4c1
+# %% ../nbs/01_config.ipynb #68914d30
 POINTS = 'half, youden, sensitive, cost' # names of the operating points that every checkpoint gets
 
 @dataclass
@@ -102,7 +102,7 @@ class CheckpointConfig:
         if isinstance(self.checkpoint, (str, Path)): return [self.checkpoint]
         return list(self.checkpoint or [])
 
-# %% ../nbs/01_config.ipynb #1db9dec9
+# %% ../nbs/01_config.ipynb #20edee64
 @dataclass
 class EvalConfig(CheckpointConfig):
     "Every option of an evaluation."
@@ -132,7 +132,7 @@ class EvalConfig(CheckpointConfig):
                                  '(default: evaluation/MODEL, or evaluation/ensemble)')
     force:bool = option('output', False, 'overwrite the results of a former evaluation')
 
-# %% ../nbs/01_config.ipynb #fc281844
+# %% ../nbs/01_config.ipynb #37fed738
 @dataclass
 class PredictConfig(CheckpointConfig):
     "Every option of a prediction for image files."
@@ -144,7 +144,7 @@ class PredictConfig(CheckpointConfig):
     skip_bad:bool = option('output', False, 'leave out images that cannot be read')
     force:bool = option('output', False, 'overwrite FILE.csv')
 
-# %% ../nbs/01_config.ipynb #61264388
+# %% ../nbs/01_config.ipynb #3f2bfcad
 @dataclass
 class DataCheckConfig:
     "Every option of a check of a data folder."
@@ -175,7 +175,7 @@ class CompareConfig:
     split:str = option('', 'test', 'which metrics_SPLIT.json to read')
     force:bool = option('', False, 'overwrite a former comparison')
 
-# %% ../nbs/01_config.ipynb #c9ed7841
+# %% ../nbs/01_config.ipynb #0f6df95e
 @dataclass
 class DownloadConfig:
     "Every option of a download."
@@ -196,7 +196,7 @@ class DemoConfig:
     seed:int = option('', 0, 'of phantoms, split, weights and order')
     device:str = option('', 'auto', 'auto, cpu, cuda, cuda:N or mps')
 
-# %% ../nbs/01_config.ipynb #21711134
+# %% ../nbs/01_config.ipynb #85a42930
 def flag(name:str, # Of a field
         )->str: # As typed on the command line
     "Name a field as its flag."
@@ -239,7 +239,7 @@ def _check_agreement(c:TrainConfig):
         raise BadInput('--linear-probe keeps the body frozen all the time; leave out --freeze-epochs')
     if c.force and c.resume: raise BadInput('--force and --resume contradict each other; leave one out')
 
-# %% ../nbs/01_config.ipynb #4e00f2b0
+# %% ../nbs/01_config.ipynb #3c5ce1fc
 def check_config(config:TrainConfig, # As the user gave it
                 )->TrainConfig: # Every None that follows from other values filled in
     "Refuse options that make no sense, and fill in those that follow from others."
@@ -255,7 +255,7 @@ def check_config(config:TrainConfig, # As the user gave it
     if c.output_dir is None: c.output_dir = str(Path('checkpoints')/c.model)
     return c
 
-# %% ../nbs/01_config.ipynb #3d099911
+# %% ../nbs/01_config.ipynb #78653e1d
 def _check_prediction(config:CheckpointConfig):
     "Refuse options of a checkpoint that make no sense."
     if not config.checkpoints: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')

@@ -48,7 +48,7 @@ def select_split(data:DataSet|str|Path, # Data set, or its folder
         raise DataError(f'{printable(data.root)}: the split {split} holds no image; give another --split or --data-dir')
     return rows, data, data.root
 
-# %% ../nbs/evaluation/04_evaluate.ipynb #bd1c4690
+# %% ../nbs/evaluation/04_evaluate.ipynb #04d29b52
 def _read_all(paths:list, progress:bool)->Iterator:
     "Images of files one by one, under a bar; the first that cannot be read raises."
     off = None if progress else True
@@ -108,7 +108,7 @@ def _origin(predictor:Predictor|Ensemble, split:str)->dict:
                 checkpoint=info.get('checkpoint'), members=info.get('members'), tta=info['tta'],
                 calibration=info.get('calibration'), threshold_from=info['threshold_from'])
 
-# %% ../nbs/evaluation/04_evaluate.ipynb #39b5e5fc
+# %% ../nbs/evaluation/04_evaluate.ipynb #e4dfeda0
 def compute_metrics(table:pd.DataFrame, # From `predict_table`
                     predictor:Predictor|Ensemble, # That made it
                     rows:pd.DataFrame, # The same images: kind, hash
@@ -166,7 +166,7 @@ def confident_errors(table:pd.DataFrame, # From `predict_table`
         return ordered.head(n).drop(columns='label').to_dict('records')
     return dict(false_alarms=worst(~ill & called, False), misses=worst(ill & ~called, True))
 
-# %% ../nbs/evaluation/04_evaluate.ipynb #55a11b4b
+# %% ../nbs/evaluation/04_evaluate.ipynb #e77dccb2
 def _shared_with_training(rows:pd.DataFrame, data:DataSet, manifest:str|Path|None)->dict|None:
     "Count patients and identical images that a split shares with the training images; None where none are known."
     if manifest: train = read_manifest(manifest, data.root, check=False).query("use == 'train'")
@@ -195,7 +195,7 @@ def _write(out:Path, table:pd.DataFrame, rows:pd.DataFrame, metrics:dict):
         with atomic_path(out/f'{name}_{split}.png') as tmp: fig.savefig(tmp, dpi=100)
     write_json(out/f'metrics_{split}.json', metrics)
 
-# %% ../nbs/evaluation/04_evaluate.ipynb #ecad1592
+# %% ../nbs/evaluation/04_evaluate.ipynb #51e103dd
 def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, progress:bool)->tuple:
     "Predictions table and metrics of the rows of a split."
     p, unlike, _ = predict_once(predictor, [data.root/f for f in rows.file], progress)
@@ -215,7 +215,7 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
 def evaluate(predictor:Predictor|Ensemble, # The model, or several
              data:DataSet|str|Path, # Data set, or its folder
              out:str|Path, # Folder for the results
-             config:EvalConfig|None=None, # split, manifest, n_boot, skip_bad, force, prevalence, shortcuts; None: defaults
+             config:EvalConfig|None=None, # Its fields about data, statistics and output are used; None: defaults
              progress:bool=False, # Draw a bar on stderr, where that is a terminal?
              **changes, # Fields of `config` to set otherwise, such as split='val'
             )->dict: # The metrics, as written to metrics_SPLIT.json

@@ -57,7 +57,7 @@ def _mark(ax, x:float, y:float, threshold:float, name:str=''):
     if name: ax.plot(x, y, 'x', label=f"{name.replace('_', ' ')}, {label}")
     else: ax.plot(x, y, 'o', c='C3', label=label)
 
-# %% ../nbs/evaluation/03_figures.ipynb #17d9c40e
+# %% ../nbs/evaluation/03_figures.ipynb #e953a188
 def roc_figure(y:np.ndarray, # (n,) 0 or 1
                p:np.ndarray, # (n,) probabilities of PNEUMONIA
                metrics:dict, # From `compute_metrics`

@@ -7,7 +7,7 @@ __all__ = ['DEMO_MODELS', 'print_line', 'print_notice', 'check', 'log_findings',
            'evaluate', 'log_points', 'fit_and_store_guard', 'calibrate', 'find_learning_rate', 'train_and_calibrate',
            'compare', 'predict', 'download', 'free_folder', 'demo']
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #5e235fde
+# %% ../nbs/pipeline/01_pipeline.ipynb #37d9190d
 import json, sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from .core import BadInput, atomic_path, new_results_folder, printable, write_te
 from .config import CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig, EvalConfig
 from .config import PredictConfig, TrainConfig, check_eval_config, check_predict_config
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #079fb4dd
+# %% ../nbs/pipeline/01_pipeline.ipynb #a81f774e
 def print_line(text:str, # One line or several
               ):
     "Print a result at once."
@@ -27,7 +27,7 @@ def print_notice(text:str, # One line
     "Print a notice about results to stderr."
     print(text, file=sys.stderr)
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #9c41917d
+# %% ../nbs/pipeline/01_pipeline.ipynb #73a8e9e8
 def check(config:DataCheckConfig|None=None, # None for the defaults
           log:Callable=print_line, # Called with each text for the user
          )->dict: # From `check_data`; `fit` says whether the data set can be used
@@ -35,7 +35,8 @@ def check(config:DataCheckConfig|None=None, # None for the defaults
     from cxr_nbdev.check import check_data, check_text
     config = config or DataCheckConfig()
     found = check_data(config.data_dir, not config.no_pixels, config.strict)
-    log(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) if config.json else check_text(found))
+    if config.json: log(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
+    else: log(check_text(found))
     return found
 
 def log_findings(found:dict, # From `check_data`
@@ -45,7 +46,7 @@ def log_findings(found:dict, # From `check_data`
     for kind in ('problem', 'warning'):
         for text in found[f'{kind}s']: log(f'data {kind}: {text}')
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #8d680cf7
+# %% ../nbs/pipeline/01_pipeline.ipynb #7ca8f158
 def load_predictor(config, # EvalConfig or PredictConfig, checked
                    guard:bool=True, # Take the guard that a checkpoint holds?
                   ): # Predictor, or Ensemble of several
@@ -66,7 +67,7 @@ def describe_predictor(predictor, # Predictor or Ensemble
         return f"Mean of {', '.join(parts)}."
     return f"Checkpoint {predictor.info['checkpoint']} of {name}, input {pixels(predictor)}."
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #d9c58345
+# %% ../nbs/pipeline/01_pipeline.ipynb #c332be14
 def _evaluation_folder(config:EvalConfig, predictor)->Path:
     "Folder for the results: the one that was given, or evaluation/MODEL."
     name = 'ensemble' if len(config.checkpoints) > 1 else predictor.info['model']
@@ -101,7 +102,7 @@ def _explain_samples(predictor, root:Path, out:Path, config:EvalConfig):
     n, seed = config.num_visualizations, config.seed
     write_cam_samples(predictor, table, root, out/'grad_cam_samples', n, seed, **_cam_options(config))
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #7bcb1bfc
+# %% ../nbs/pipeline/01_pipeline.ipynb #834b4a41
 def evaluate(config:EvalConfig, # `checkpoint` is needed
              log:Callable=print_line, # Called with each text for the user
              progress:bool=True, # Draw a bar on stderr, where that is a terminal?
@@ -124,7 +125,7 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
     log(f'{summary_text(metrics)}\nreport: {report}')
     return metrics
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #607245dd
+# %% ../nbs/pipeline/01_pipeline.ipynb #543f6044
 def log_points(stored:dict, # From `calibrate_checkpoint`
                log:Callable, # Called with each line
               ):
@@ -149,7 +150,7 @@ def fit_and_store_guard(checkpoint:str|Path, # best_model.pth of a run
     log(f'{what}: fitted on {guard.n} training images, limit set by {guard.n_held} held-out ones, '
         'stored in the checkpoint')
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #5eeefb55
+# %% ../nbs/pipeline/01_pipeline.ipynb #8ff65602
 def calibrate(config:CalibrateConfig, # `checkpoint` is needed
               log:Callable=print_line, # Called with each line for the user
               progress:bool=True, # Draw a bar on stderr, where that is a terminal?
@@ -166,7 +167,7 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
     fit_and_store_guard(c.checkpoint, c.data_dir, c.manifest, log)
     return stored
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #87ccaaa0
+# %% ../nbs/pipeline/01_pipeline.ipynb #3777d200
 def _check_training_data(config:TrainConfig, log:Callable):
     "Report what is wrong with a data set, before fastai's ten seconds of import."
     from cxr_nbdev.check import check_data
@@ -196,11 +197,11 @@ def train_and_calibrate(config:TrainConfig, # Checked
         log(f"operating points, fixed on {stored['n']} validation images and stored in the checkpoint:")
         log_points(stored, log)
     fit_and_store_guard(best, config.data_dir, None, log)
-    log(f'next: cxr_evaluate --data-dir {config.data_dir} --model {config.model} --checkpoint {best} --generate-grad-cam '
-        f'--output-dir {Path("evaluation")/out.name}')
+    log(f'next: cxr_evaluate --data-dir {config.data_dir} --model {config.model} --checkpoint {best} '
+        f'--generate-grad-cam --output-dir {Path("evaluation")/out.name}')
     return out
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #be7b04a8
+# %% ../nbs/pipeline/01_pipeline.ipynb #3bde0927
 def compare(config:CompareConfig|None=None, # None for the defaults
             log:Callable=print_line, # Called with the text for the user
            ): # DataFrame of `compare_table`; attrs: files (written), text (readings and notes)
@@ -212,7 +213,7 @@ def compare(config:CompareConfig|None=None, # None for the defaults
     log(f"{format_terminal(table)}\n\n{table.attrs['text']}\nwritten: {files}")
     return table
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #937726cd
+# %% ../nbs/pipeline/01_pipeline.ipynb #6aa90556
 def _prediction_line(row, positive:str)->str:
     "The line of one image."
     if row.unlike_radiograph >= 1:
@@ -222,7 +223,8 @@ def _prediction_line(row, positive:str)->str:
 
 def _prediction_notices(table, guarded:bool, config:PredictConfig)->list:
     "What a reader of predictions has to know."
-    notices, flagged = [f'left out: {line}' for line in table.attrs['bad']], int((table.unlike_radiograph >= 1).sum())
+    notices = [f'left out: {line}' for line in table.attrs['bad']]
+    flagged = int((table.unlike_radiograph >= 1).sum())
     if flagged:
         notices.append(f'abstained from {flagged} of {len(table)} images, which are unlike the training images; '
                        'predict them all the same with --no-guard')
@@ -231,7 +233,7 @@ def _prediction_notices(table, guarded:bool, config:PredictConfig)->list:
                        'cxr_calibrate stores one')
     return [*notices, 'Research software, not a medical device: these numbers are not a diagnosis.']
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #5440d561
+# %% ../nbs/pipeline/01_pipeline.ipynb #3309834e
 def predict(config:PredictConfig, # `images` and `checkpoint` are needed
             log:Callable=print_line, # Called with the line of each image
             notify:Callable=print_notice, # Called with each notice
@@ -251,7 +253,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
     for notice in _prediction_notices(table, bool(predictor.guard), c): notify(notice)
     return table
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #905d2142
+# %% ../nbs/pipeline/01_pipeline.ipynb #b5bc1870
 def download(config:DownloadConfig|None=None, # None for the defaults
              log:Callable=print_line, # Called with the next step
             )->Path: # Folder of the data set
@@ -267,7 +269,7 @@ def download(config:DownloadConfig|None=None, # None for the defaults
     log(f'next: cxr_train --data-dir {folder} --model resnet_cbam')
     return folder
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #9dc51d9b
+# %% ../nbs/pipeline/01_pipeline.ipynb #6b7fa8cd
 DEMO_MODELS = ('custom_resnet_cbam', 'custom_resnet18')
 
 def free_folder(name:str, # Wanted
@@ -288,7 +290,7 @@ def _demo_model(config:DemoConfig, out:Path, data:Path, model:str, log:Callable)
                         generate_grad_cam=True, num_visualizations=6, device=config.device,
                         output_dir=str(out/'evaluation'/model)), log)
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #ce9c9bc3
+# %% ../nbs/pipeline/01_pipeline.ipynb #2e9e2196
 def demo(config:DemoConfig|None=None, # None for the defaults
          log:Callable=print_line, # Called with each text for the user
         )->Path: # report.html

@@ -37,7 +37,7 @@ def _kind_value(found:dict)->str:
     low, high = found['interval']
     return f"{found['sensitivity']:.4f} ({low:.3f} to {high:.3f}), {found['found']} of {found['n']}"
 
-# %% ../nbs/evaluation/05_report.ipynb #b094205b
+# %% ../nbs/evaluation/05_report.ipynb #2397f0ec
 def summary_rows(metrics:dict, # From `evaluate`
                 )->list: # Pairs of texts: name, value with its interval
     "Write the main numbers with their intervals."
@@ -53,7 +53,7 @@ def summary_rows(metrics:dict, # From `evaluate`
     return rows + [('True positives, false negatives', f"{c['tp']}, {c['fn']}"),
                    ('True negatives, false positives', f"{c['tn']}, {c['fp']}")]
 
-# %% ../nbs/evaluation/05_report.ipynb #c00c071f
+# %% ../nbs/evaluation/05_report.ipynb #8270a2ec
 def _threshold_origin(origin:str)->str:
     "Where a threshold that was not given by hand came from."
     if origin == 'checkpoint': return ', stored in the checkpoint'
@@ -66,8 +66,9 @@ def headline(metrics:dict, # From `evaluate`
     "Write what was evaluated on what."
     m, views = metrics, ' (mean of five shapes)' if metrics.get('tta') else ''
     origin = _threshold_origin(str(m.get('threshold_from')))
-    return (f"{m['model']}{views} on {m['split']}: {m['n']} images of {m['n_patients']} patients, {m['n_normal']} NORMAL, "
-            f"{m['n_pneumonia']} PNEUMONIA; threshold {m['threshold']:.4g}{origin}, fixed before")
+    return (f"{m['model']}{views} on {m['split']}: {m['n']} images of {m['n_patients']} patients, "
+            f"{m['n_normal']} NORMAL, {m['n_pneumonia']} PNEUMONIA; "
+            f"threshold {m['threshold']:.4g}{origin}, fixed before")
 
 def summary_text(metrics:dict, # From `evaluate`
                 )->str: # Lines for a terminal
@@ -89,16 +90,16 @@ def opening(metrics:dict, # From `evaluate`
         sentences.append(f"AUC {metrics['roc_auc']:.3f}{interval_text(metrics, 'roc_auc')}.")
     return ' '.join(sentences)
 
-# %% ../nbs/evaluation/05_report.ipynb #c164d17b
+# %% ../nbs/evaluation/05_report.ipynb #3a9c4227
 def _confusion_rows(metrics:dict)->list:
     "The 2 x 2 table: the row of PNEUMONIA, then that of NORMAL."
     c, (normal, pneumonia) = metrics['counts'], metrics['classes']
     return [(pneumonia, c['tp'], c['fn']), (normal, c['fp'], c['tn'])]
 
-def _point_rows(metrics:dict)->list:
-    "A row for each stored operating point."
-    return [(name.replace('_', ' '), f"{o['threshold']:.4g}", *(_percent(o[k], o['intervals'][k])
-             for k in ('sensitivity', 'specificity')), o['why']) for name, o in metrics['operating_points'].items()]
+def _point_row(name:str, point:dict)->tuple:
+    "The row of a stored operating point."
+    rates = [_percent(point[k], point['intervals'][k]) for k in ('sensitivity', 'specificity')]
+    return name.replace('_', ' '), f"{point['threshold']:.4g}", *rates, point['why']
 
 def _error_rows(errors:list)->list:
     "A row for each error."
@@ -107,18 +108,20 @@ def _error_rows(errors:list)->list:
 def _number_tables(metrics:dict)->list:
     "Title, head and rows of the tables of numbers."
     normal, pneumonia = metrics['classes']
-    point_head = ['point', 'threshold', 'sensitivity', 'specificity', 'why']
+    point_head, points = ['point', 'threshold', 'sensitivity', 'specificity', 'why'], metrics.get('operating_points')
     found = [('The 2 x 2 table', ['', f'called {pneumonia}', f'called {normal}'], _confusion_rows(metrics)),
              ('All statistics', ['measure', 'value (95 % interval)'], summary_rows(metrics))]
-    if metrics.get('operating_points'):
-        found.append(('Other operating points, fixed on validation', point_head, _point_rows(metrics)))
+    if points:
+        rows = [_point_row(name, point) for name, point in points.items()]
+        found.append(('Other operating points, fixed on validation', point_head, rows))
     return [dict(title=title, head=head, rows=rows) for title, head, rows in found]
 
 def _error_tables(metrics:dict)->list:
     "Title, head and rows of the tables of errors."
     head, errors = ['image', 'kind', f"P({metrics['classes'][1]})"], metrics.get('errors') or {}
     titles = dict(false_alarms='Most confident false alarms', misses='Most confident misses')
-    return [dict(title=title, head=head, rows=_error_rows(errors[key])) for key, title in titles.items() if errors.get(key)]
+    return [dict(title=title, head=head, rows=_error_rows(errors[key]))
+            for key, title in titles.items() if errors.get(key)]
 
 # %% ../nbs/evaluation/05_report.ipynb #699b93b8
 def _is_kermany_test(metrics:dict)->bool:
@@ -130,25 +133,28 @@ def limits(metrics:dict, # From `evaluate`
     "Write what an evaluation cannot show."
     where, labels = '', 'How the labels were made is not known to this program.'
     if _is_kermany_test(metrics):
-        where = (', as far as the numbers of images tell the official test folder of Kermany et al. 2018: one hospital in '
-                 'Guangzhou, children of one to five years')
+        where = (', as far as the numbers of images tell the official test folder of Kermany et al. 2018: '
+                 'one hospital in Guangzhou, children of one to five years')
         labels = 'Labels come from readers of the images, not from a laboratory.'
-    sentences = [f'Internal test{where}. There is no external result: nothing is known about another hospital, another age '
-                 'or another machine.', labels,
-                 'Sex and age of single patients are not in the files, so no group of patients could be examined apart.']
+    sentences = [f'Internal test{where}. There is no external result: '
+                 'nothing is known about another hospital, another age or another machine.',
+                 labels,
+                 'Sex and age of single patients are not in the files, '
+                 'so no group of patients could be examined apart.']
     if metrics.get('shared_with_training') is None:
         sentences.append('How disjoint training and this split are is not known: no training images were found.')
     if metrics.get('threshold_from') == 'given':
-        sentences.append('The threshold was given by hand; that it was fixed before the images were seen rests on whoever '
-                         'gave it.')
+        sentences.append('The threshold was given by hand; '
+                         'that it was fixed before the images were seen rests on whoever gave it.')
     return sentences
 
-# %% ../nbs/evaluation/05_report.ipynb #dbfa14e0
+# %% ../nbs/evaluation/05_report.ipynb #1dcc3401
 def render(template:str, # Name of a file in cxr_nbdev/templates
            **values, # What the template shows
           )->str: # HTML
     "Fill a template; texts are escaped."
-    return Environment(loader=PackageLoader('cxr_nbdev'), autoescape=True).get_template(template).render(**values)
+    templates = Environment(loader=PackageLoader('cxr_nbdev'), autoescape=True)
+    return templates.get_template(template).render(**values)
 
 def _image(path:Path, alt:str)->dict:
     "An image to show inside the page."
@@ -158,9 +164,10 @@ def _images(folder:Path)->list:
     "All images of a folder, by name."
     return [_image(p, p.name) for p in sorted(folder.glob('*.png'))]
 
-FIGURES = ('roc_curve', 'pr_curve', 'calibration', 'scores', 'confusion_matrix', 'shortcuts') # in the order of the page
+# in the order of the page
+FIGURES = ('roc_curve', 'pr_curve', 'calibration', 'scores', 'confusion_matrix', 'shortcuts')
 
-# %% ../nbs/evaluation/05_report.ipynb #68f5e70d
+# %% ../nbs/evaluation/05_report.ipynb #69219f03
 def write_report(folder:str|Path, # Of an evaluation
                  split:str='test', # That was evaluated
                  about:str='', # A sentence on where data and model come from

@@ -1,18 +1,20 @@
-"""Do crops that are drawn for each image help? Runs on training images only; the test split is opened by `report`, after the choice.
+"""Do crops that are drawn for each image help? Runs on training images only; the test split is opened by `report`,
+after the choice.
 
     python benchmarks/crops.py run --data-dir DATA --work WORK [--variants none 0.5 0.25 0.08] [--size 64] [--epochs 15]
                                    [--model custom_resnet18] [--seeds 0] [--threads 1]
     python benchmarks/crops.py report --work WORK      writes benchmarks/results/crops/crops.csv
 
-A variant is the smallest share of the area that a crop keeps: 0.25 draws crops of 25 to 100 % of the area with aspect ratios from
-3/4 to 4/3, one for each image, cut from the 224 px file before it is reduced. `none` cuts nothing. The other augmentation is the
-package's. The parts are those of recipes.py: `valid` is a random tenth of the patients, `range` holds the lowest patient numbers of
-each series.
+A variant is the smallest share of the area that a crop keeps: 0.25 draws crops of 25 to 100 % of the area with
+aspect ratios from 3/4 to 4/3, one for each image, cut from the 224 px file before it is reduced. `none` cuts
+nothing. The other augmentation is the package's. The parts are those of recipes.py: `valid` is a random tenth
+of the patients, `range` holds the lowest patient numbers of each series.
 
-The rule of choice, written down before any run: the highest mean of two AUCs over `valid` and `range`, that of images in five shapes
-(`reshaped`) and that of images without their outer tenth (`border_free`). Variants with crops are judged with the centre zoom that
-matches their training (the mean side of a crop, as in Touvron et al. 2019, Fixing the train-test resolution discrepancy), and `none`
-without a zoom. Every run goes on from its last finished epoch when it is started again.
+The rule of choice, written down before any run: the highest mean of two AUCs over `valid` and `range`, that of
+images in five shapes (`reshaped`) and that of images without their outer tenth (`border_free`). Variants with
+crops are judged with the centre zoom that matches their training (the mean side of a crop, as in Touvron et al.
+2019, Fixing the train-test resolution discrepancy), and `none` without a zoom. Every run goes on from its last
+finished epoch when it is started again.
 """
 import argparse
 import json

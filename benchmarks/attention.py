@@ -51,17 +51,18 @@ def pretrained_model(config, start):
 
 def fine_tune(config, data, model):
     "Train the network; return the one that is judged, and the history."
-    from cxr_nbdev.callbacks import averaged_model
+    from cxr_nbdev.callbacks import EMACallback
     from cxr_nbdev.dataset import class_weights
     from cxr_nbdev.learner import fit, make_learner
     from cxr_nbdev.loaders import make_dls
     dls = make_dls(data.table, data.root, config.img_size, 32, tfms=None, stats=model.stats)
     weights = class_weights(data.part('train').label)
     learn = make_learner(dls, model, weights, config.weight_decay, config.label_smoothing)
+    average = EMACallback(learn.model, config.ema)
     with learn.no_bar():
         history = fit(learn, config.epochs, config.lr, config.seed, config.freeze_epochs, config.body_lr,
-                      ema=config.ema)
-    return averaged_model(learn), history
+                      average=average)
+    return average.averaged, history
 
 
 def pretrained_one(variant, seed, data_dir, results, size, epochs):

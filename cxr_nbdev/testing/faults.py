@@ -219,7 +219,7 @@ def _saver(folder, before, said):
     "Save a checkpoint, a history and a configuration, over and over."
     import torch
     from cxr_nbdev.config import TrainConfig, save_config
-    from cxr_nbdev.callbacks import write_history
+    from cxr_nbdev.callbacks import History
     from cxr_nbdev.zoo import create_model, save_checkpoint
     torch.set_num_threads(1)
     model, rows = create_model('mobilenetv3_small_050'), []
@@ -228,7 +228,7 @@ def _saver(folder, before, said):
         rows = rows[-20:] + [dict(epoch=i, train_loss=1., valid_loss=1., roc_auc=.9, sensitivity=.9, specificity=.9)]
         save_config(TrainConfig(seed=i), folder/'config.json')
         save_checkpoint(folder/'best_model.pth', model, i)
-        if i < 2: write_history(rows, folder)
+        if i < 2: History(rows).write(folder)
         else:
             with atomic_path(folder/'history.csv') as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
         said.send(i)
@@ -262,7 +262,7 @@ def save_order(folder:str|Path, # To write into
               )->list: # [flush, rename, flush] for each file: (call, inode of the file or, last, of the folder)
     "Save what a run saves, and note the calls that make it last."
     from cxr_nbdev.config import TrainConfig, save_config
-    from cxr_nbdev.callbacks import write_history
+    from cxr_nbdev.callbacks import History
     from cxr_nbdev.zoo import create_model, save_checkpoint
     model, calls, fsync, replace = create_model('mobilenetv3_small_050'), [], os.fsync, os.replace
     def flush(number): calls.append(('flush', os.fstat(number).st_ino)); return fsync(number)
@@ -271,7 +271,7 @@ def save_order(folder:str|Path, # To write into
     try:
         save_config(TrainConfig(), folder/'config.json')
         save_checkpoint(folder/'best_model.pth', model)
-        write_history([dict(epoch=0, train_loss=1., valid_loss=1., roc_auc=.9, sensitivity=.9, specificity=.9)], folder)
+        History([dict(epoch=0, train_loss=1., valid_loss=1., roc_auc=.9, sensitivity=.9, specificity=.9)]).write(folder)
     finally: os.fsync, os.replace = fsync, replace
     return [calls[i:i+3] for i in range(0, len(calls), 3)]
 

@@ -213,7 +213,8 @@ class CheckpointCallback(Callback):
             save(self.folder/f"checkpoint_epoch_{facts['epoch']}.pth", kept, optimizer_state=state)
         self.history.write(self.folder)
         if self.average is not None: state['average'] = self.average.state()
-        save(self.folder/'last_model.pth', self.learn.model, optimizer_state=state) # last, so that what it says is written
+        # last, so that what it says is written
+        save(self.folder/'last_model.pth', self.learn.model, optimizer_state=state)
         if self.patience and self.history.epochs_without_gain() >= self.patience: raise CancelFitException
 
 # %% ../nbs/training/01_callbacks.ipynb #2df503f9
@@ -354,7 +355,7 @@ def memory_errors(batch_size:int, # Of the run, for the message
 def progressive_sizes(size:int, # Side of the input, pixels
                       epochs:int, # In all
                      )->list: # Side for each epoch, multiples of 32
-    "Plan progressive resizing: a third of the epochs at half the side, a third at three quarters, the rest at the whole."
+    "Plan progressive resizing: a third of the epochs at half the side, a third at three quarters, then the whole."
     def part(share): return min(size, max(32, round(size*share/32)*32))
     first, second = epochs//3, 2*epochs//3 - epochs//3
     return [part(.5)]*first + [part(.75)]*second + [size]*(epochs - first - second)

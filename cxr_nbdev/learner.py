@@ -20,7 +20,8 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import Adam
 from .core import BadInput, CxrError
 from .networks import param_groups
-from .callbacks import CPUAutocast, EMACallback, History, HistoryCallback, LinearProbe, fast_bfloat16, load_optimizer_state
+from .callbacks import CPUAutocast, EMACallback, History, HistoryCallback, LinearProbe, fast_bfloat16
+from .callbacks import load_optimizer_state
 
 # %% ../nbs/training/02_learner.ipynb #9b0caa79
 def _mixed_precision(device:torch.device):

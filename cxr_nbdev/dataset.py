@@ -89,7 +89,7 @@ def scan_folder(root:str|Path, # Data set in the Kaggle layout
                 strict:bool=False, # Patient key is the bare number?
                 skip_bad:bool=False, # Leave out unreadable images rather than fail?
                )->pd.DataFrame: # As `DataSet.table`; `.attrs` has `ignored` and `bad` files
-    "Read a data set into one table: `DataSet.scan` for those who need only that."
+    "Read a data set into one table: a scan for those who need only that."
     data = DataSet.scan(root, strict, skip_bad)
     data.table.attrs.update(ignored=data.ignored, bad=data.bad)
     return data.table

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import __version__
 from .core import BadInput, CxrError, DISK_ERRNOS, printable
 from .config import GROUPS, CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig
-from .config import EvalConfig, PredictConfig, TrainConfig, check_config, flag, load_config
+from .config import EvalConfig, PredictConfig, TrainConfig, flag, load_config
 
 # %% ../nbs/app/00_cli.ipynb #4e3bd2e3
 def hyphens(argv:list, # Flags as typed
@@ -168,10 +168,9 @@ def train(argv:list|None=None, # Flags; None for those of the process
          )->int: # Exit code
     "Run `cxr_train`."
     def main(args):
-        config = check_config(train_config(args))
         from cxr_nbdev import pipeline
-        if args.lr_find: pipeline.find_learning_rate(config)
-        else: pipeline.train_and_calibrate(config)
+        run = pipeline.find_learning_rate if args.lr_find else pipeline.train
+        run(train_config(args))
     return run_command('cxr_train', main, train_parser(), argv)
 
 # %% ../nbs/app/00_cli.ipynb #9c1a8216

@@ -74,7 +74,8 @@ class TrainConfig:
     resume:bool = option('output', False, 'continue the run in --output-dir')
 
 # %% ../nbs/01_config.ipynb #68914d30
-POINTS = 'half, youden, sensitive, cost' # names of the operating points that every checkpoint gets
+POINTS = ('half', 'youden', 'sensitive', 'cost') # operating points that every checkpoint gets
+_point_names = ', '.join(POINTS)
 
 @dataclass
 class CheckpointConfig:
@@ -88,7 +89,7 @@ class CheckpointConfig:
     class_names:list|None = option('model', None, 'names of logit 0 and logit 1 (default: NORMAL PNEUMONIA)',
                                    metavar='NAME', nargs=2)
     threshold:float|str|None = option('model', None, 'PNEUMONIA from this probability up, or the name of a '
-        f'stored operating point: {POINTS}; choose it before you see the results '
+        f'stored operating point: {_point_names}; choose it before you see the results '
         "(default: the checkpoint's, else 0.5; of several checkpoints: 0.5)", metavar='P')
     calibration:str|None = option('model', None, 'apply a calibration that cxr_train or cxr_calibrate stored '
                                   '(default: none)', ('temperature', 'isotonic'))
@@ -162,8 +163,8 @@ class CalibrateConfig:
                                  'and keeps all else', metavar='FILE', required=True)
     manifest:str|None = option('', None, "the run's split.csv (default: the one beside the checkpoint)", metavar='FILE')
     tta:bool = option('', False, 'for predictions with test-time augmentation; replaces points for single views')
-    default:str|None = option('', None, f'make this point ({POINTS}) the threshold that is used when none is given',
-                              metavar='NAME')
+    default:str|None = option('', None, f'make this point ({_point_names}) the threshold that is used when '
+                              'none is given', metavar='NAME')
     batch_size:int = option('', 32, 'images in a pass', metavar='N')
     device:str = option('', 'auto', 'auto, cpu, cuda, cuda:N or mps')
 

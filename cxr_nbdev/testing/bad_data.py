@@ -7,7 +7,7 @@ __all__ = ['cut_site', 'download_cases', 'write_zip', 'hostile_archives', 'archi
            'no_network_env', 'offline_cases', 'bad_trees', 'tree_cases', 'overlap_cases', 'strict_json',
            'one_class_cases']
 
-# %% ../../nbs/testing/05_bad_data.ipynb #0b6331ac
+# %% ../../nbs/testing/05_bad_data.ipynb #8ec23c70
 import contextlib, hashlib, io, json, os, re, shutil, signal, socket, stat, subprocess, sys, tarfile
 import warnings, zipfile
 import numpy as np
@@ -102,6 +102,7 @@ def _tar(path, **fields):
             t.addfile(member, io.BytesIO(b'\0'*member.size))
     return path
 
+# %% ../../nbs/testing/05_bad_data.ipynb #7393eb80
 _ZIPS = {
     2: {'parent': ['../up.txt'], 'inner': ['a/../../up.txt'], 'absolute': ['/tmp/cxr_abs.txt'], 'drive': ['C:/x.txt'],
         'backslash': ['..\\up.txt'], 'symlink': [_special('link', stat.S_IFLNK | 0o777), 'link/passwd'],
@@ -205,6 +206,7 @@ socket.socket.connect = socket.getaddrinfo = no
     places = ('HOME', 'USERPROFILE', 'TORCH_HOME', 'HF_HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'PYTHONPATH')
     return dict.fromkeys(places, str(folder)) | {k: '' for k in os.environ if k.startswith('KAGGLE')}
 
+# %% ../../nbs/testing/05_bad_data.ipynb #dc8d5581
 def offline_cases(cases, work, long):
     "Row 5: no credentials, no network."
     work.mkdir()
@@ -288,7 +290,7 @@ def tree_cases(cases, work, long):
             assert root == b.path or said and root.relative_to(b.path).as_posix() in run.stdout, run.stdout[:200]
     with cases(7, 'every way in: what was there is as it was'): test_eq(tree_bytes(work), before)
 
-# %% ../../nbs/testing/05_bad_data.ipynb #e50603a5
+# %% ../../nbs/testing/05_bad_data.ipynb #a9c9edf1
 def overlap_cases(cases, work, long):
     "Row 9: identical images and patients on both sides of a split."
     good = small_tree(work/'good', 6)

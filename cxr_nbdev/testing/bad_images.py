@@ -242,7 +242,7 @@ def inverted_pair(folder:str|Path, # Where to write
     return [write_file(Path(folder)/f'{seed}{name}.dcm', dicom(pixels, name))
             for name, pixels in (('MONOCHROME1', 4095-x), ('MONOCHROME2', x))]
 
-# %% ../../nbs/testing/01_bad_images.ipynb #49c92b61
+# %% ../../nbs/testing/01_bad_images.ipynb #a0fbbf7b
 TINY = 'test_efficientnet' # timm's smallest, 100 thousand parameters
 
 def tiny_checkpoint(path:str|Path, # File to write

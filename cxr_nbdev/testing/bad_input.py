@@ -6,7 +6,7 @@
 __all__ = ['SECRET', 'FINE', 'GROUPS', 'tagged_tree', 'holds_secret', 'privacy_cases', 'spoil', 'fuzzed_files', 'fuzz_child',
            'fuzz_run', 'fuzz_cases', 'bad_input_cases']
 
-# %% ../../nbs/testing/07_bad_input.ipynb #550bea70
+# %% ../../nbs/testing/07_bad_input.ipynb #613adaf3
 import base64, contextlib, io, os, re, shutil, subprocess, sys, zipfile
 import numpy as np, pandas as pd, pydicom
 from functools import partial
@@ -33,7 +33,7 @@ from .bad_data import (
 from .bad_checkpoints import (
     checkpoint_cases, compare_cases, good_evaluation, pickle_cases, pretrained_cases, saved, torch_bytes)
 
-# %% ../../nbs/testing/07_bad_input.ipynb #062ecc2c
+# %% ../../nbs/testing/07_bad_input.ipynb #8990e8f7
 SECRET = 'Planted^Zebulon' # a patient's name that must turn up nowhere
 
 def tagged_tree(folder:str|Path, # Where to write
@@ -66,7 +66,7 @@ def holds_secret(data:bytes|str, # A file, or what was printed
             with Image.open(io.BytesIO(d)) as im: packed.append(repr(im.info).encode())
     return any(f in d for d in packed for f in forms)
 
-# %% ../../nbs/testing/07_bad_input.ipynb #1f1c3dd3
+# %% ../../nbs/testing/07_bad_input.ipynb #2f1504db
 def privacy_cases(cases, work, long):
     "Row 35: patient data in tags of files is in no output and no message."
     root, out, device = tagged_tree(work/'tree'), work/'out', ('--device', 'cpu')
@@ -91,6 +91,7 @@ def privacy_cases(cases, work, long):
         with cases(35, f'no tag in any {kind} file'): test_eq([p for p in some if holds_secret(p.read_bytes())], [])
     _message_cases(cases, work, root)
 
+# %% ../../nbs/testing/07_bad_input.ipynb #2da6c973
 def _message_cases(cases, work, root):
     "Row 35: files with the name that cannot be read, cut anywhere, or with the name where a number belongs."
     def message(path):

@@ -198,7 +198,8 @@ def _write(out:Path, table:pd.DataFrame, rows:pd.DataFrame, metrics:dict):
 # %% ../nbs/evaluation/04_evaluate.ipynb #51e103dd
 def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, progress:bool)->tuple:
     "Predictions table and metrics of the rows of a split."
-    p, unlike, _ = predict_once(predictor, [data.root/f for f in rows.file], progress)
+    sides = tuple({m.size for m in getattr(predictor, 'predictors', [predictor])}) if config.shortcuts else ()
+    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides)
     table = prediction_table(predictor, rows, p)
     metrics = compute_metrics(table, predictor, rows, config.split, config.n_boot, config.prevalence)
     metrics['operating_points'] = metrics_at_points(table, predictor.info.get('points') or {}, predictor.classes[1])
@@ -209,7 +210,8 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         manifest_hash=sha256_file(config.manifest) if config.manifest else None,
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
         errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, unlike))
-    if config.shortcuts: metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress)
+    if config.shortcuts:
+        metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress, images=squares)
     return table, metrics
 
 def evaluate(predictor:Predictor|Ensemble, # The model, or several

@@ -160,11 +160,12 @@ def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
                    progress:bool=False, # Draw a bar on stderr?
                    changes:list|None=None, # Names in `CHANGES`; None for all. `unchanged` is always asked
                    masks:str|Path|None=None, # Folder of PNG lung masks, or a function from picture to mask; None for `find_lungs`
+                   images:dict|None=None, # Side -> list of (side,side) uint8, one for each row, if read already
                   )->dict: # Strict JSON: model, threshold, counts, lungs (how good the masks are), changes by name
     "Ask about changed copies of the same images, and say how far AUC, sensitivity and specificity move."
     names, start = _names(changes), (time.perf_counter(), time.process_time())
     y, patients = (rows.label == classes[1]).to_numpy().astype(int), patient_codes(rows.patient, len(rows))
-    pictures = _read(predictor, [Path(root)/f for f in rows.file])
+    pictures = images or _read(predictor, [Path(root)/f for f in rows.file])
     needed = any(n.startswith('lungs_') for n in names)
     lungs, failed = lung_masks(pictures[predictor.size], list(rows.file), masks) if needed else (None, None)
     p = {n: _ask(predictor, pictures, lungs, n) for n in tqdm(names, disable=None if progress else True, desc='changes', leave=False)}

@@ -63,7 +63,7 @@ class TrainConfig:
     linear_probe:bool = option('training', False, 'train only the head; the pretrained body stays as it is')
     patience:int = option('training', 0, 'stop after this many epochs without a better validation AUC (0: never)')
     augment:bool = option('training', True, 'augment training images')
-    progressive:bool = option('training', False, 'a third of the epochs at half the size, a third at three quarters: faster')
+    progressive:bool = option('training', False, 'first epochs at half and three quarters of the size: faster')
     seed:int = option('training', 42, 'of split, weights, order and augmentation')
     device:str = option('machine', 'auto', 'auto, cpu, cuda, cuda:N or mps')
     amp:bool|None = option('machine', None, 'mixed precision; on a CPU bfloat16, in training only (default: on CUDA)')

@@ -95,7 +95,7 @@ def pr_figure(y:np.ndarray, # (n,) 0 or 1
     points = {'': metrics, **(metrics.get('operating_points') or {})}
     for name, point in points.items():
         if point['ppv'] is not None: _mark(ax, point['sensitivity'], point['ppv'], point['threshold'], name)
-    ax.legend(loc='lower left', frameon=False)
+    if ax.get_legend_handles_labels()[1]: ax.legend(loc='lower left', frameon=False)
     ax.set_title(f"AP {metrics['average_precision']:.3f}{interval_text(metrics, 'average_precision')}")
     return fig
 

@@ -135,7 +135,8 @@ def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `fi
     if bs < 1: raise BadInput(f'--batch-size {bs}: give 1 or more')
     rows = table[table.use != 'test'].assign(is_valid=lambda t: t.use == 'valid').reset_index(drop=True)
     n_train = int((~rows.is_valid).sum())
-    if bs > n_train: raise BadInput(f'--batch-size {bs}: more than the {n_train} training images; give {n_train} or less')
+    if bs > n_train:
+        raise BadInput(f'--batch-size {bs}: more than the {n_train} training images; give {n_train} or less')
     if num_workers is None: num_workers = auto_workers(device)
     device = torch.device(device)
     block = radiograph_block(find_root(root), size, tfms, stats)

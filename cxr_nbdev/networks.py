@@ -126,6 +126,7 @@ def _build(name:str, n_classes:int, place:str|None, start:str|None, drop_rate:fl
     if name == 'plain_resnet18': return PlainResNet18(n_classes, drop_rate or 0.)
     return ResNet18(n_classes, attention=place, start=start, drop_rate=drop_rate or 0.)
 
+# %% ../nbs/models/02_networks.ipynb #b91292e4
 def build_network(name:str, # One of `MODELS`, or any name in `timm.list_models()`
                   n_classes:int=2, # Logits; two are 0 NORMAL, 1 PNEUMONIA
                   place:str|None='stage', # Where the CBAM models have their attention: 'stage' or 'block'

@@ -88,6 +88,7 @@ def _add_attention(self:ResNet18, start:str):
         if self.attention == 'block':
             for block in getattr(self, f'layer{i}'): block.attention = CBAM(c, start=start)
 
+# %% ../nbs/models/01_resnet.ipynb #54ad2524
 @patch
 def features(self:ResNet18,
              x:Tensor, # Images, (b,3,h,w), normalised

@@ -55,6 +55,7 @@ def _why_unreadable(error:Exception, magic:bytes, tensors_only:bool)->str:
     if 'PytorchStreamReader' in str(error): return 'it is cut short or damaged'
     return printable(str(error).strip().split('\n')[0] or type(error).__name__)
 
+# %% ../nbs/models/03_weights.ipynb #f72ce302
 def read_state(file:str|Path, # A torch or safetensors file
               )->dict: # What the file holds, tensors on the CPU
     "Read a file of tensors without running anything that is in it."
@@ -84,6 +85,7 @@ def _check_tensor(name:str, v:Tensor, file:str|Path):
         raise CheckpointError(f'{printable(file)}: {printable(name)} says it has {v.numel():,} numbers and holds '
                               'fewer; use a file of weights')
 
+# %% ../nbs/models/03_weights.ipynb #9aa5dc6a
 def find_state(content:dict, # What `read_state` gave
                file:str|Path, # Where it came from, for the message
               )->dict: # Names with tensors, floats as float32
@@ -165,6 +167,7 @@ def stored_stats(cxr:dict, # A checkpoint's 'cxr' block
                               'deviation of three channels; write it again')
     return tuple(tuple(map(float, s)) for s in stats)
 
+# %% ../nbs/models/03_weights.ipynb #f7e8ff07
 def _check_start(model:nn.Module, content:dict, file:str|Path):
     "Attention trained with gates up to 1 means something else where gates go up to 2."
     theirs = (describe_content(content)[1] or {}).get('start', 'paper')
@@ -187,6 +190,7 @@ def _fitting(model:nn.Module, state:dict, file:str|Path)->tuple:
     raise CheckpointError(f'{printable(file)}: does not fit {model_name(model)}: {nearest[1]}; '
                           'use weights of this architecture')
 
+# %% ../nbs/models/03_weights.ipynb #70d7312d
 def load_weights(model:nn.Module, # From `create_model`; filled in place
                  file:str|Path, # torchvision's .pth, timm's .pth or .safetensors, a checkpoint, or one of `LITES`
                 )->list: # Names not filled: the head where class counts differ, attention where the file has none

@@ -93,6 +93,7 @@ def _check_format(cxr:dict, file:str|Path):
         raise CheckpointError(f"{printable(file)}: in format {printable(cxr['format'])} of a newer version; "
                               'update cxr_nbdev')
 
+# %% ../nbs/models/04_zoo.ipynb #cd0e3d82
 def _described_spec(file:str|Path, cxr:dict, spec:dict, model:str|None, classes:list|None)->dict:
     "What the description says, where the caller's model and classes agree."
     if model not in (None, spec['name']):
@@ -133,6 +134,7 @@ def _count_classes(spec:dict, state:dict)->int:
     rows = [state[k].shape[0] for k in heads if k in state and state[k].ndim]
     return rows[0] if rows else 2
 
+# %% ../nbs/models/04_zoo.ipynb #3ea0aa69
 def _build_for(spec:dict, state:dict)->nn.Module:
     "Build what `spec` says, for the tensors of `state`; without a class count, with that of the last layer."
     ours = spec['name'] in MODELS # on the meta device: the checkpoint's tensors become the parameters
@@ -187,6 +189,7 @@ def _build_described(file:str|Path, content:dict, state:dict, model:str|None, cl
                               f'{printable(list(classes))}; name as many as it has')
     return net
 
+# %% ../nbs/models/04_zoo.ipynb #387981fe
 def load_checkpoint(file:str|Path, # Written by `save_checkpoint` or in the student study
                     model:str|None=None, # Its name; needed where neither the file nor its tensors tell
                     classes:list|None=None, # Refuse a file that lists its classes otherwise

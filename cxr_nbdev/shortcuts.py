@@ -11,13 +11,12 @@ import time
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from PIL import Image
 from tqdm.auto import tqdm
 from .core import BadInput, jsonable, printable
 from .stats import auc, confusion_counts, proportions, wilson_interval
 from .intervals import cluster_bootstrap, patient_codes
 from .paired import delong_interval, delong_test, holm, paired_bootstrap, threshold_stat
-from .images import classes, read_square
+from .images import affine_image, classes, read_square
 from .dataset import is_positive
 from .predict import Ensemble, Predictor
 from .lungs import _resized, average_lungs, dilated, lung_mask, lung_masks
@@ -51,12 +50,6 @@ def _table(image:np.ndarray, f:callable)->np.ndarray:
     "Map grey levels, as fractions, by `f`."
     return np.rint(255*np.clip(f(np.arange(256)/255), 0, 1)).astype(np.uint8)[image]
 
-def _stretched(image:np.ndarray, x:float, y:float)->np.ndarray:
-    "Stretch about the centre; black comes in from beyond the border."
-    h, w = image.shape
-    back = (1/x, 0, w/2*(1 - 1/x), 0, 1/y, h/2*(1 - 1/y)) # from the new picture to the old
-    return np.asarray(Image.fromarray(image).transform((w, h), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR))
-
 def _blurred(image:np.ndarray)->np.ndarray:
     "Blur by a Gaussian."
     from scipy.ndimage import gaussian_filter
@@ -79,8 +72,8 @@ CHANGES = dict( # name: (what is done, function of the image (h,w) uint8 and its
     darker         =('gamma 1.6', lambda im, lungs: _table(im, lambda g: g**GAMMA[0])),
     brighter       =('gamma .6', lambda im, lungs: _table(im, lambda g: g**GAMMA[1])),
     flatter        =('contrast .6', lambda im, lungs: _table(im, lambda g: .5 + FLAT*(g - .5))),
-    narrower       =('width / 1.25', lambda im, lungs: _stretched(im, 1/SHAPE, 1)),
-    taller         =('height x 1.25', lambda im, lungs: _stretched(im, 1, SHAPE)),
+    narrower       =('width / 1.25', lambda im, lungs: affine_image(im, wide=1/SHAPE)),
+    taller         =('height x 1.25', lambda im, lungs: affine_image(im, high=SHAPE)),
     blurred        =('sigma 1.5 of 224 px', lambda im, lungs: _blurred(im)))
 LUNGLESS = ('lungs_hidden', 'lungs_wide_hidden', 'ovals_hidden', 'border_only') # what is left holds little lung
 
@@ -102,7 +95,7 @@ def _read(predictor:Predictor|Ensemble, paths:list)->dict:
     with ThreadPoolExecutor(4) as pool: return {side: squares(side) for side in sizes}
 
 def _predict_changed(predictor:Predictor|Ensemble, squares:dict, lungs:list|None, name:str)->np.ndarray:
-    "Probabilities of PNEUMONIA (n,) for changed pictures."
+    "Predict changed images: probabilities of PNEUMONIA, (n,)."
     def probabilities(member):
         images = squares[member.size]
         masks = [_resized(m, im.shape) for m,im in zip(lungs, images)] if lungs else [None]*len(images)

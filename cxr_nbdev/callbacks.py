@@ -362,7 +362,7 @@ def progressive_sizes(size:int, # Side of the input, pixels
 
 class ProgressiveResize(Callback):
     "Shrink training batches to the side that is planned for the epoch; validation stays at full size."
-    order = -6 # before channels-last
+    order = -6 # before mixed precision
     def __init__(self, sizes:list, # Side for each epoch of the run, pixels
                  first:int=0, # Epochs done in an earlier phase
                 ): self.sizes, self.first = sizes, first

@@ -124,8 +124,9 @@ def _finish(model, history:History, out:Path, facts:dict, log, started:float):
     (out/'interrupted_model.pth').unlink(missing_ok=True) # of before a resume
     seconds = round(time.time() - started, 1)
     write_json(out/'result.json', dict(best=best, epochs=len(history), seconds=seconds, peak_memory_mb=peak_memory()))
-    rates = f"sensitivity {best['sensitivity']:.3f}, specificity {best['specificity']:.3f}"
-    log(f"best epoch {best['epoch'] + 1}: validation AUC {best['roc_auc']:.4f}, {rates} -> {out/'best_model.pth'}")
+    def text(name, digits): return 'none' if best[name] is None else f'{best[name]:.{digits}f}'
+    rates = f"sensitivity {text('sensitivity', 3)}, specificity {text('specificity', 3)}"
+    log(f"best epoch {best['epoch'] + 1}: validation AUC {text('roc_auc', 4)}, {rates} -> {out/'best_model.pth'}")
 
 # %% ../nbs/pipeline/00_train.ipynb #c5f4f068
 def fit_points(rows:pd.DataFrame, # Validation images: file, label, patient, hash

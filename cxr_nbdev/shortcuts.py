@@ -154,6 +154,12 @@ def describe_masks(masks:list, # Of (h,w) bool
     by_class = {c: part(y == i) for i, c in enumerate(classes) if (y == i).any()}
     return dict(**by_class, all=part(y >= 0), area_auc=d['auc'], area_auc_interval=d['interval'])
 
+# %% ../nbs/evaluation/02_shortcuts.ipynb #1db565a7
+def _mask_source(masks)->str:
+    "Say where masks come from."
+    if masks is None: return 'find_lungs'
+    return 'a function' if callable(masks) else 'a folder of masks'
+
 # %% ../nbs/evaluation/02_shortcuts.ipynb #232749f3
 def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
                    rows:pd.DataFrame, # file, label (NORMAL or PNEUMONIA), patient
@@ -179,11 +185,6 @@ def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
     times = dict(seconds=round(time.perf_counter() - start[0], 1), cpu_seconds=round(time.process_time() - start[1], 1))
     about_masks = lungs and dict(source=_mask_source(masks), **describe_masks(lungs, failed, y, patients))
     return jsonable(dict(**about, **counts, n_boot=n_boot, seed=seed, **times, lungs=about_masks, changes=found))
-
-def _mask_source(masks)->str:
-    "Say where masks come from."
-    if masks is None: return 'find_lungs'
-    return 'a function' if callable(masks) else 'a folder of masks'
 
 # %% ../nbs/evaluation/02_shortcuts.ipynb #8d54a279
 _left = { # what is left to see where lungs are hidden

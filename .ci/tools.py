@@ -53,7 +53,7 @@ def sync(args):
     "Clean and export; fail with the names of the files that this changed. Works in a tree with changes of its own too."
     before = written_files()
     call('nbdev.clean:nbdev_clean')
-    for path in notebooks(): strip_stream_metadata(path)
+    for path in notebooks(): clean_outputs(path)
     call('nbdev.doclinks:nbdev_export')
     after = written_files()
     changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
@@ -62,12 +62,17 @@ def sync(args):
     return int(bool(changed))
 
 
-def strip_stream_metadata(path):
-    "Drop the `metadata` that fastprogress leaves in printed outputs; nbformat refuses such a notebook."
+def clean_outputs(path):
+    "Drop `metadata` of printed outputs, which nbformat refuses, and warnings that name a folder of packages."
     notebook = json.loads(path.read_text(encoding='utf-8'))
-    outputs = [o for c in notebook['cells'] for o in c.get('outputs', []) if o['output_type'] == 'stream']
-    found = [o.pop('metadata') for o in outputs if 'metadata' in o]
-    if found: path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    changed = False
+    for cell in notebook['cells']:
+        before = cell.get('outputs', [])
+        kept = [o for o in before if not (o.get('name') == 'stderr' and 'site-packages' in ''.join(o['text']))]
+        streams = [o for o in kept if o['output_type'] == 'stream' and 'metadata' in o]
+        for o in streams: o.pop('metadata')
+        if streams or len(kept) < len(before): cell['outputs'], changed = kept, True
+    if changed: path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def call(command):

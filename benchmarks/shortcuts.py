@@ -3,7 +3,7 @@
     python benchmarks/shortcuts.py --data-dir DATA --checkpoint WORK/checkpoints/NAME/best_model.pth [--out FILE.json]
 
 Writes numbers only, by default to benchmarks/results/shortcuts/NAME.json, and prints them;
-nbs/evaluation/02_shortcuts.ipynb shows them.
+nbs/evaluation/03_shortcuts.ipynb shows them.
 """
 import argparse
 from pathlib import Path

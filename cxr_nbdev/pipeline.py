@@ -82,7 +82,7 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
     "Load the checkpoints of a configuration, each once."
     from cxr_nbdev.predict import Ensemble, Predictor
     options = dict(guard=guard, device=config.device, classes=config.class_names, threshold=config.threshold,
-                   bs=config.batch_size, tta=config.tta, calibration=config.calibration)
+                   bs=config.batch_size, tta=config.tta, calibration=config.calibration, state_key=config.state_key)
     found = [Predictor.load(c, config.model, config.img_size, **options) for c in config.checkpoints]
     for file, p in zip(config.checkpoints, found):
         if config.num_classes in (None, len(p.classes)): continue

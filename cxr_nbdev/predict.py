@@ -146,10 +146,11 @@ def load(cls:Predictor,
          threshold:float|str|None=None, # A probability, or the name of a stored point; None: the checkpoint's, else 0.5
          calibration:str|None=None, # Name of a stored calibration: temperature or isotonic
          guard:bool=True, # Take the guard that the checkpoint holds, if it holds one?
+         state_key:str|None=None, # Part of the file that holds the weights, where several could
          **kw, # device, classes, bs, tta
         )->Predictor:
     "Build a predictor from a checkpoint; nothing in the file is run."
-    net, meta = load_checkpoint(checkpoint, model, kw.get('classes'))
+    net, meta = load_checkpoint(checkpoint, model, kw.get('classes'), state_key)
     stored, path = meta['cxr'], Path(checkpoint)
     if (n := net.spec['n_classes']) != 2:
         raise CheckpointError(f'{printable(checkpoint)}: has {n} logits, and two are needed; '

@@ -193,6 +193,7 @@ def _build_described(file:str|Path, content:dict, state:dict, model:str|None, cl
 def load_checkpoint(file:str|Path, # Written by `save_checkpoint` or in the student study
                     model:str|None=None, # Its name; needed where neither the file nor its tensors tell
                     classes:list|None=None, # Refuse a file that lists its classes otherwise
+                    state_key:str|None=None, # Part of the file that holds the weights, where several could
                    )->tuple: # (model in eval mode on the CPU, dict of everything else in the file)
     "Read a checkpoint and build its model; nothing in the file is run."
     content = read_state(file)

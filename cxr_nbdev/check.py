@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from PIL import Image
 from .core import CxrError, printable
+from .config import DataOptions
 from .paired import delong_interval
 from .images import read_image
 from .dataset import DataSet, count_overlaps, describe_data, is_positive
@@ -28,7 +29,7 @@ def file_properties(table:pd.DataFrame, # `DataSet.table`
                              aspect=table.width/table.height,
                              colour=(~table['mode'].isin(_grey_modes)).astype(float), kilobytes=size/1000))
 
-def _auc_of(values:pd.Series, y:np.ndarray, patients:np.ndarray)->dict:
+def _auc_of(values:pd.Series, y:np.ndarray, patients:np.ndarray, classes:list)->dict:
     "How well one property tells the class: auc (from .5 to 1), interval, class with the larger values."
     d = delong_interval(y, values.rank(pct=True).to_numpy(), patients)
     auc, ends, larger = d['auc'], d['interval'], classes[1]
@@ -40,13 +41,19 @@ def _auc_of(values:pd.Series, y:np.ndarray, patients:np.ndarray)->dict:
 # %% ../nbs/data/11_check.ipynb #a077a814
 def file_shortcuts(table:pd.DataFrame, # `DataSet.table`, or rows of it
                    root:str|Path, # That `file` is relative to
+                   classes:list=classes, # Two names; the second counts as 1
                   )->dict: # Property -> dict of auc (.5 to 1), interval (or None), larger (class with larger values)
     "Measure how well each property of the files tells the class; constant ones are left out."
-    y = is_positive(table.label)
-    if y.min() == y.max(): return {}
+    y = is_positive(table.label, classes[1])
+    if not len(y) or y.min() == y.max(): return {}
     x, patients = file_properties(table, root), table.patient.to_numpy()
-    found = {name: _auc_of(x[name], y, patients) for name in x if x[name].nunique() > 1}
+    found = {name: _auc_of(x[name], y, patients, classes) for name in x if x[name].nunique() > 1}
     return dict(sorted(found.items(), key=lambda o: -o[1]['auc']))
+
+# %% ../nbs/data/11_check.ipynb #e14487e2
+def _shortcuts(table:pd.DataFrame, root:Path, classes:list)->dict:
+    "`file_shortcuts` of two classes; of more, none yet."
+    return file_shortcuts(table, root, classes) if len(classes) == 2 else {}
 
 # %% ../nbs/data/11_check.ipynb #a0c74b9b
 _side = 32 # pixels of a thumbnail
@@ -106,11 +113,11 @@ def _look_alikes(table:pd.DataFrame, pairs:pd.DataFrame|None)->dict:
     return dict(looked=True, pairs=len(pairs), across_splits=across, examples=pairs.head(5).to_dict('records'))
 
 # %% ../nbs/data/11_check.ipynb #8a072a85
-def _scanned(data, strict:bool)->DataSet:
+def _scanned(data, strict:bool, options:DataOptions|None)->DataSet:
     "A data set with its splits; a folder, or what a manifest lists, is scanned."
     if isinstance(data, DataSet) and 'split' in data.table: return data
     folder = data.given or data.root if isinstance(data, DataSet) else data
-    return DataSet.scan(folder, strict, skip_bad=True)
+    return DataSet.scan(folder, strict, skip_bad=True, options=options)
 
 def _inside(data:DataSet)->str:
     "Where the data set lies in the folder that was given; an empty text: it is that folder."
@@ -121,19 +128,20 @@ def _inside(data:DataSet)->str:
 def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kaggle layout
                pixels:bool=True, # Decode every image, for look-alikes, blank and broken ones?
                strict:bool=False, # Patient key is the bare number? (Of a folder; a `DataSet` has its keys)
+               options:DataOptions|None=None, # As in `DataSet.scan`
               )->dict: # Findings, then problems, warnings and fit; strict JSON
     "Look at a data set before anything is trained on it."
-    data = _scanned(data, strict)
+    data = _scanned(data, strict, options)
     table, root, pairs, blank, broken = data.table, data.root, None, [], []
     if pixels: pairs, blank, broken = near_duplicates(table, root)
     bad = [[f, why] for f, why in data.bad] + [[f, 'its pixels cannot be decoded'] for f in broken]
     modes = {str(mode): int(n) for mode, n in table['mode'].value_counts().items()}
-    found = dict(root=root.name, inside=_inside(data), images=len(table),
-                 counts=describe_data(table).to_dict('index'), modes=modes,
+    found = dict(root=root.name, inside=_inside(data), images=len(table), classes=data.classes,
+                 counts=describe_data(table, classes=data.classes).to_dict('index'), modes=modes,
                  overlaps=count_overlaps(table).to_dict('index'), duplicates=_duplicates(table),
                  bad=bad, ignored=data.ignored, odd=dict(**_odd_sizes(table), blank=blank),
                  look_alikes=_look_alikes(table, pairs),
-                 shortcuts=file_shortcuts(table[table.split == 'train'], root))
+                 shortcuts=_shortcuts(table[table.split == 'train'], root, data.classes))
     problems = _problems(found)
     return found | dict(problems=problems, warnings=_warnings(found), fit=not problems)
 
@@ -141,7 +149,7 @@ def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kag
 def _part_counts(found:dict):
     "(split, class, number of images) of the splits that have to be there."
     counts = found['counts']
-    return [(part, c, counts.get(part, {}).get(c, 0)) for part in ('train', 'test') for c in classes]
+    return [(part, c, counts.get(part, {}).get(c, 0)) for part in ('train', 'test') for c in found['classes']]
 
 def _shared(found:dict, with_test:bool)->list:
     "A line for each pair of splits, with or without test, that share patients or images."
@@ -217,8 +225,9 @@ def log_findings(found:dict, # From `check_data`
 def scan_and_report(folder:str|Path, # Data set
                     log, # Called with each line
                     strict:bool=False, # Patient key is the bare number?
+                    options:DataOptions|None=None, # As in `DataSet.scan`
                    )->DataSet: # Unreadable images are in `bad`
     "Scan a data set once and report what the check finds in it, without decoding images."
-    data = DataSet.scan(folder, strict, skip_bad=True)
+    data = DataSet.scan(folder, strict, skip_bad=True, options=options)
     log_findings(check_data(data, pixels=False), log)
     return data

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from .core import BadInput, DataError, atomic_path, locked_folder, package_versions, printable, sha256_file
 from .core import write_json
-from .config import EvalConfig
+from .config import DataOptions, EvalConfig
 from .stats import wilson_interval
 from .paired import delong_interval
 from .images import read_images, to_square
@@ -31,16 +31,17 @@ def select_split(data:DataSet|str|Path, # Data set, or its folder
                  split:str='test', # train, val or test: a folder; valid: the held-out part of a run
                  manifest:str|Path|None=None, # split.csv of the run, needed for valid
                  skip_bad:bool=False, # Leave out images that cannot be read?
+                 options:DataOptions|None=None, # How labels, patients and splits are told, as in `DataSet.scan`
                 )->tuple: # (rows of the split, data set, its root): rows have file, label, patient, kind, hash
     "Pick the images of a split."
     if split == 'valid':
         if not manifest:
             raise BadInput('--split valid: only a run knows its validation images; '
                            'add --manifest checkpoints/NAME/split.csv')
-        data = DataSet.from_manifest(manifest, data.root if isinstance(data, DataSet) else data)
+        data = DataSet.from_manifest(manifest, data.root if isinstance(data, DataSet) else data, options=options)
         rows = data.part('valid')
     elif split in splits:
-        if not isinstance(data, DataSet): data = DataSet.scan(data, skip_bad=skip_bad)
+        if not isinstance(data, DataSet): data = DataSet.scan(data, skip_bad=skip_bad, options=options)
         if data.bad and not skip_bad: raise unreadable_images(data.bad, len(data.table) + len(data.bad))
         rows = data.table[data.table.split == split].reset_index(drop=True)
     else: raise BadInput(f'--split {printable(split)}: give test, val, train or valid')
@@ -169,7 +170,7 @@ def confident_errors(table:pd.DataFrame, # From `predict_table`
 # %% ../nbs/evaluation/05_evaluate.ipynb #e77dccb2
 def _shared_with_training(rows:pd.DataFrame, data:DataSet, manifest:str|Path|None)->dict|None:
     "Count patients and identical images that a split shares with the training images; None where none are known."
-    if manifest: train = read_manifest(manifest, data.root, check=False).query("use == 'train'")
+    if manifest: train = read_manifest(manifest, data.root, check=False, classes=None).query("use == 'train'")
     else: train = data.table[data.table.split == 'train']
     if train.empty: return None
     both = pd.concat([train.assign(part='train'), rows.assign(part='this')])
@@ -225,7 +226,7 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
     config = replace(config or EvalConfig(), **changes)
     names = [f'metrics_{config.split}.json', f'predictions_{config.split}.csv']
     with locked_folder(out, names, config.force) as out:
-        rows, data, _ = select_split(data, config.split, config.manifest, config.skip_bad)
+        rows, data, _ = select_split(data, config.split, config.manifest, config.skip_bad, config)
         table, metrics = _evaluate(predictor, rows, data, config, progress)
         _write(out, table, rows, metrics)
     return metrics

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from .core import BadInput, CheckpointError, printable
 from .images import affine_image, read_image
-from .dataset import find_root
+from .dataset import files_root
 
 # %% ../nbs/inference/02_guard.ipynb #9d5b9a18
 SIDE = 64          # pixels, to which every image is squashed
@@ -248,7 +248,7 @@ def fit_guard(table:pd.DataFrame, # Rows with file, patient and `use`; those of 
     train, valid = (table[table.use == use] for use in ('train', 'valid'))
     if len(train) < LEAST: raise BadInput(f'{len(train)} training images; a guard needs {LEAST} to know what is usual')
     files, held = _halves(train, valid, most, rng)
-    root = find_root(root)
+    root = files_root(root, table.file)
     def sample(file):
         found = known.get(file)
         if isinstance(found, GuardSample): return found

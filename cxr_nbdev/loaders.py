@@ -21,7 +21,7 @@ from fasttransform import Pipeline, Transform
 from torchvision.transforms.functional import gaussian_blur
 from .core import BadInput
 from .images import IMAGE_STATS, classes, read_square
-from .dataset import find_root
+from .dataset import files_root
 
 # %% ../nbs/training/00_loaders.ipynb #ae9bb8a6
 class Gamma(RandTransform):
@@ -139,7 +139,7 @@ def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `fi
         raise BadInput(f'--batch-size {bs}: more than the {n_train} training images; give {n_train} or less')
     if num_workers is None: num_workers = auto_workers(device)
     device = torch.device(device)
-    block = radiograph_block(find_root(root), size, tfms, stats)
+    block = radiograph_block(files_root(root, rows.file), size, tfms, stats)
     dls = block.dataloaders(rows, bs=bs, val_bs=2*bs, num_workers=num_workers, device=device,
                             pin_memory=device.type == 'cuda')
     dls.valid.after_batch = Pipeline([t for t in dls.valid.after_batch.fs if not isinstance(t, RandTransform)])

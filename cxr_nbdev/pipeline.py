@@ -34,7 +34,7 @@ def check(config:DataCheckConfig|None=None, # None for the defaults
     "Check a data folder before training."
     from cxr_nbdev.check import check_data, check_text
     config = config or DataCheckConfig()
-    found = check_data(config.data_dir, not config.no_pixels, config.strict)
+    found = check_data(config.data_dir, not config.no_pixels, config.strict, config)
     if config.json: log(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
     else: log(check_text(found))
     return found
@@ -54,7 +54,7 @@ def train(config:TrainConfig|None=None, # None for the defaults
     from cxr_nbdev.check import scan_and_report
     c = check_config(config or TrainConfig())
     _check_model(c.model)
-    data = scan_and_report(c.data_dir, log, c.strict)
+    data = scan_and_report(c.data_dir, log, c.strict, c)
     from cxr_nbdev.train import train as train_on
     out = train_on(c, log, data=data)
     folder, best, results = map(shell_quote, (c.data_dir, out/'best_model.pth', Path('evaluation')/out.name))
@@ -69,7 +69,7 @@ def find_learning_rate(config:TrainConfig|None=None, # None for the defaults
     from cxr_nbdev.check import scan_and_report
     c = check_config(config or TrainConfig())
     _check_model(c.model)
-    data = scan_and_report(c.data_dir, log, c.strict)
+    data = scan_and_report(c.data_dir, log, c.strict, c)
     from cxr_nbdev.train import suggest_lr
     lr = suggest_lr(c, data)
     log(f'suggested --lr {lr:.1e}')
@@ -146,7 +146,7 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
     from cxr_nbdev.check import scan_and_report
     from cxr_nbdev.evaluate import evaluate as evaluate_predictor
     from cxr_nbdev.report import summary_text, write_report
-    data = scan_and_report(config.data_dir, log)
+    data = scan_and_report(config.data_dir, log, options=config)
     out = _evaluation_folder(config, predictor)
     metrics = evaluate_predictor(predictor, data, out, config, progress, manifest=_run_manifest(config))
     if config.error_maps > 0 and len(config.checkpoints) == 1:

@@ -37,11 +37,11 @@ def scan_data(config:TrainConfig, # Checked
               log=lambda text: None, # Called with each line that a user should see
              )->DataSet: # Without a split; unreadable images are in `bad`
     "Scan a data set once and report what the check finds in it."
-    return scan_and_report(config.data_dir, log, config.strict)
+    return scan_and_report(config.data_dir, log, config.strict, config)
 
 def _manifest_data(data:DataSet, path:str)->DataSet:
     "Take images and split of a manifest, compared with the hashes of the scan."
-    table = read_manifest(path, data.root, check=False)
+    table = read_manifest(path, data.root, check=False, classes=data.classes)
     scanned = dict(zip(data.table.file, data.table['hash']))
     other = [file for file, digest in zip(table.file, table['hash']) if scanned.get(file) != digest]
     if other:
@@ -200,7 +200,7 @@ def _log_data(data:DataSet, log):
     names = printable(', '.join(data.ignored[:5]))
     others = f'; {len(data.ignored)} other files are ignored: {names}' if data.ignored else ''
     log(f'data set: {printable(data.root)}{others}')
-    log(describe_data(data.table, 'use').to_string())
+    log(describe_data(data.table, 'use', data.classes).to_string())
     shared = count_overlaps(data.table, 'use')
     log(f'shared between train, valid and test: {int(shared.patients.sum())} patients, '
         f'{int(shared.hashes.sum())} identical images')
@@ -277,7 +277,7 @@ def _train(config:TrainConfig, out:Path, data:DataSet, log, started:float, cbs):
     if not config.resume: _clear(out)
     _log_model(learn, config, len(history), log)
     write_manifest(data.table, out/'split.csv')
-    counts = describe_data(data.table, 'use').to_dict('index')
+    counts = describe_data(data.table, 'use', data.classes).to_dict('index')
     versions = package_versions('cxr_nbdev', 'torch', 'torchvision', 'fastai', 'timm')
     save_config(config, out/'config.json', **facts, counts=counts, versions=versions)
     average = EMACallback(learn.model, config.ema) if config.ema else None

@@ -21,6 +21,7 @@ from .zoo import load_checkpoint
 from .operating import OperatingPoint
 from .calibration import calibrate
 from .guard import Guard
+from .scope import NO_CHEST, Verdict, judge
 
 # %% ../nbs/inference/04_predict.ipynb #fdacd7d6
 class BasePredictor:
@@ -68,7 +69,7 @@ def probabilities(self:BasePredictor,
     return self._predict_stream(images())
 
 # %% ../nbs/inference/04_predict.ipynb #3bea493e
-ABSTAIN = 'ABSTAIN' # in place of a class, where the guard flags an image
+ABSTAIN = 'ABSTAIN' # in place of a class, where the guard sees no chest radiograph
 
 def _unreadable(bad:list, n:int)->DataError:
     "One error for all images that cannot be read."
@@ -78,13 +79,13 @@ def _unreadable(bad:list, n:int)->DataError:
 
 @patch
 def _accepted(self:BasePredictor, read:Iterator, skip_bad:bool, rows:list, bad:list)->Iterator:
-    "Images to predict, out of those read; fills `rows` (file, unlike_radiograph) and `bad` (messages) on the way."
+    "Images to predict, out of those read; fills `rows` (file, verdict) and `bad` (messages) on the way."
     for path, image, error in read:
         if error: bad.append(str(error))
         if error or (bad and not skip_bad): continue # after a bad one the rest are only tried
-        unlike = self.guard.scores([image])[0] if self.guard else np.nan
-        rows.append((Path(path).as_posix(), unlike))
-        if not unlike >= 1: yield image
+        verdict = judge(self.guard, image)
+        rows.append((Path(path).as_posix(), verdict))
+        if verdict.scope != NO_CHEST: yield image
 
 # %% ../nbs/inference/04_predict.ipynb #1d7e42ec
 @patch
@@ -92,17 +93,18 @@ def predict(self:BasePredictor,
             paths:list, # Image files
             progress:bool=False, # Draw a bar on stderr, where that is a terminal?
             skip_bad:bool=False, # Leave out images that cannot be read? `.attrs['bad']` then lists why
-           )->pd.DataFrame: # file, probability, prediction, unlike_radiograph (1 is the limit; NaN: no guard)
-    "Predict image files as a table; an image that the guard flags gets ABSTAIN and no probability."
+           )->pd.DataFrame: # file, probability, prediction, unlike_radiograph (NaN: no guard), scope, reason
+    "Predict image files as a table; what is no chest radiograph gets ABSTAIN and no probability."
     paths, rows, bad = list(paths), [], []
     found = self._predict_stream(self._accepted(_read_with_bar(paths, progress), skip_bad, rows, bad))
     if bad and not skip_bad: raise _unreadable(bad, len(paths))
-    unlike = np.array([score for _, score in rows], float)
-    flagged, p = unlike >= 1, np.full(len(rows), np.nan)
+    verdicts = pd.DataFrame([verdict for _, verdict in rows], columns=Verdict._fields)
+    flagged, p = (verdicts.scope == NO_CHEST).to_numpy(bool), np.full(len(rows), np.nan)
     p[~flagged] = found
     called = [ABSTAIN if out else name for out, name in zip(flagged, self.names(p))]
     files = [file for file, _ in rows]
-    table = pd.DataFrame(dict(file=files, probability=p, prediction=called, unlike_radiograph=unlike))
+    table = pd.DataFrame(dict(file=files, probability=p, prediction=called,
+                              unlike_radiograph=verdicts.unlike.astype(float), scope=verdicts.scope, reason=verdicts.reason))
     table.attrs['bad'] = bad
     return table
 

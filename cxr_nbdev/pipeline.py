@@ -206,7 +206,7 @@ def _prediction_notices(table, guarded:bool, config:PredictConfig)->list:
                        'cxr_calibrate stores one')
     return [*notices, 'Research software, not a medical device: these numbers are not a diagnosis.']
 
-# %% ../nbs/pipeline/01_pipeline.ipynb #c056008c
+# %% ../nbs/pipeline/01_pipeline.ipynb #cda1a194
 def _given_names(names:list)->list:
     "Names of images; `-` stands for those on standard input, one a line."
     piped = [line.rstrip('\r\n') for line in sys.stdin if line.strip()] if '-' in names else []

@@ -8,7 +8,7 @@ __all__ = ['patient_codes', 'bootstrap_weights', 'cluster_bootstrap', 'auc_inter
 # %% ../nbs/statistics/01_intervals.ipynb #2073f8eb
 import numpy as np
 from .core import BadInput, printable
-from .stats import check_arrays, two_sided_z
+from .stats import check_arrays, check_labels, two_sided_z
 
 # %% ../nbs/statistics/01_intervals.ipynb #31f311d0
 def patient_codes(patients:object, # One name or number per image, (n,), or None: every image is a patient of its own
@@ -24,29 +24,30 @@ def patient_codes(patients:object, # One name or number per image, (n,), or None
     return np.unique([str(o) for o in names], return_inverse=True)[1]
 
 # %% ../nbs/statistics/01_intervals.ipynb #0da5e11e
-def _strata(y:np.ndarray, code:np.ndarray)->list:
-    "Numbers of the patients with normal images only, with pneumonia only, and with both."
-    has = np.zeros((code.max()+1, 2), bool)
+def _strata(y:np.ndarray, code:np.ndarray)->dict:
+    "Patients apart by the set of classes that they have images of; 1: class 0 only, 2: class 1 only, 3: both."
+    has = np.zeros((code.max()+1, y.max()+1), bool)
     has[code, y] = True
-    kinds = ((True, False), (False, True), (True, True))
-    return [np.flatnonzero((has == kind).all(1)) for kind in kinds]
+    kinds, kind_of = np.unique(has, axis=0, return_inverse=True)
+    kind_of = kind_of.reshape(-1) # NumPy 2.0 gives it another shape
+    def number(kind): return sum(1 << int(k) for k in np.flatnonzero(kind))
+    return {number(kind): np.flatnonzero(kind_of == i) for i, kind in enumerate(kinds)}
 
-def bootstrap_weights(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
+def bootstrap_weights(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA; of more classes 0 to K-1
                       patients:object=None, # One patient per image, (n,); None: every image is one
                       n_boot:int=1000, # Number of resamples
                       seed:int=0, # Of the resampling
+                      n_classes:int=2, # Number of classes, K
                      )->object: # Yields arrays (b,n): how often each image is in each of b resamples
     "Draw patients with replacement, apart for those with normal images, with pneumonia, and with both."
-    y, _ = check_arrays(y, np.zeros(np.size(y)))
+    y = check_arrays(y, np.zeros(np.size(y)))[0] if n_classes == 2 else check_labels(y, n_classes)
     code = patient_codes(patients, len(y))
-    strata = _strata(y, code)
-    rngs = [np.random.default_rng([seed, i]) for i in range(3)]
+    draws = [(s, np.random.default_rng([seed, kind-1])) for kind, s in _strata(y, code).items()]
     block = max(1, 2_000_000//len(y)) # resamples held at once: 16 MB of weights
     for start in range(0, n_boot, block):
         b = min(block, n_boot-start)
         w = np.zeros((b, code.max()+1))
-        for s, rng in zip(strata, rngs):
-            if len(s): w[:, s] = rng.multinomial(len(s), np.full(len(s), 1/len(s)), size=b)
+        for s, rng in draws: w[:, s] = rng.multinomial(len(s), np.full(len(s), 1/len(s)), size=b)
         yield w[:, code]
 
 # %% ../nbs/statistics/01_intervals.ipynb #14e01cd7

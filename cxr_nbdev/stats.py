@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_arrays', 'confusion_counts', 'two_sided_z', 'wilson_interval', 'mean_interval', 'proportions',
-           'weight_by_score', 'auc_by_score', 'auc', 'precision_by_score', 'average_precision']
+           'weight_by_score', 'auc_by_score', 'auc', 'precision_by_score', 'average_precision', 'check_labels',
+           'check_class_arrays', 'class_aucs', 'macro_auc', 'class_accuracy']
 
 # %% ../nbs/statistics/00_stats.ipynb #2073f8eb
 import math
@@ -160,3 +161,70 @@ def average_precision(y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
     if y.min() == y.max(): return None
     area = precision_by_score(*weight_by_score(y, p, weights))
     return area if np.ndim(area) else float(area)
+
+# %% ../nbs/statistics/00_stats.ipynb #4c9931ae
+def check_labels(y:object, # True labels, (n,): whole numbers from 0 up
+                 n_classes:int, # Number of classes
+                )->np.ndarray: # (n,) int64
+    "Refuse labels that are not numbers of classes."
+    y = _vector(y, 'y')
+    known = f'a label is a whole number from 0 to {n_classes-1}; recode the labels'
+    _refuse(~np.isin(y, np.arange(n_classes)), y, 'y', known)
+    return y.astype(int)
+
+def _refuse_row(wrong:np.ndarray, p:np.ndarray, text:str):
+    "Raise a `BadInput` for the first row that is wrong, if there is one."
+    if not wrong.any(): return
+    i = int(np.flatnonzero(wrong)[0])
+    raise BadInput(f'p[{i}]: is {printable(p[i].tolist(), 60)}, and {text}')
+
+def check_class_arrays(y:object, # True labels, (n,): 0 to K-1
+                       p:object, # Probabilities, (n,K), from 0 to 1; a row adds up to 1
+                      )->tuple: # y as (n,) int64 and p as (n,K) float64
+    "Refuse labels and probabilities of K classes that no statistic should be computed from."
+    try: p = np.asarray(p, float)
+    except (TypeError, ValueError):
+        raise BadInput('p: not an array of numbers; give a row of probabilities per image') from None
+    if p.ndim != 2 or p.shape[1] < 2:
+        raise BadInput(f'p: has shape {p.shape}, and (images, classes) is needed; give a row of probabilities per image')
+    y = check_labels(y, p.shape[1])
+    if len(y) != len(p):
+        raise BadInput(f'y and p: {len(y)} labels for {len(p)} rows of probabilities; give one of each per image')
+    _refuse_row(~((p >= 0) & (p <= 1)).all(1), p, 'probabilities from 0 to 1 are needed; apply softmax to logits first')
+    _refuse_row(abs(p.sum(1)-1) > 1e-3, p, 'probabilities of all classes add up to 1; apply softmax to logits first')
+    return y, p
+
+# %% ../nbs/statistics/00_stats.ipynb #de2e42ef
+def class_aucs(y:object, # True labels, (n,): 0 to K-1
+               p:object, # Probabilities, (n,K), from 0 to 1
+               weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+              )->np.ndarray: # (K,) or (b,K), from 0 to 1; NaN for a class that is absent or alone
+    "Compute the AUC of each class against the rest."
+    y, p = check_class_arrays(y, p)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, float)
+    def area(k):
+        own = (y == k).astype(int)
+        if own.min() == own.max(): return np.full(w.shape[:-1], np.nan)
+        return auc_by_score(*weight_by_score(own, p[:, k], w))
+    return np.stack([area(k) for k in range(p.shape[1])], -1)
+
+def macro_auc(y:object, # True labels, (n,): 0 to K-1
+              p:object, # Probabilities, (n,K), from 0 to 1
+              weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+             )->float|None: # From 0 to 1, (b,) for b weightings; None when a class is absent
+    "Average the one-against-rest AUCs of all classes."
+    mean = class_aucs(y, p, weights).mean(-1)
+    if np.isnan(mean).any(): return None
+    return mean if np.ndim(mean) else float(mean)
+
+# %% ../nbs/statistics/00_stats.ipynb #90b3a5ac
+def class_accuracy(y:object, # True labels, (n,): 0 to K-1
+                   p:object, # Probabilities, (n,K): the highest is the prediction, the first of equal ones
+                   weights:object=None, # Weight of each image, (n,), or (b,n) for b weightings at once
+                  )->float: # From 0 to 1, (b,) for b weightings
+    "Compute the share of images whose class has the highest probability."
+    y, p = check_class_arrays(y, p)
+    right = (p.argmax(1) == y).astype(float)
+    if weights is None: return float(right.mean())
+    w = np.asarray(weights, float)
+    return w @ right / w.sum(-1)

@@ -186,7 +186,7 @@ def check_class_arrays(y:object, # True labels, (n,): 0 to K-1
     except (TypeError, ValueError):
         raise BadInput('p: not an array of numbers; give a row of probabilities per image') from None
     if p.ndim != 2 or p.shape[1] < 2:
-        raise BadInput(f'p: has shape {p.shape}, and (images, classes) is needed; give a row of probabilities per image')
+        raise BadInput(f'p: has shape {p.shape}, and (images, classes) is needed; give a row per image')
     y = check_labels(y, p.shape[1])
     if len(y) != len(p):
         raise BadInput(f'y and p: {len(y)} labels for {len(p)} rows of probabilities; give one of each per image')

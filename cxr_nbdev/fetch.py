@@ -87,7 +87,7 @@ def progress_bar(what:str, # Text before the bar
                 )->tqdm:
     "Make a bar on stderr."
     return tqdm(desc=what, initial=start, total=total, unit=unit, unit_scale=unit == 'B', file=sys.stderr,
-                disable=not show, mininterval=.5)
+                disable=None if show else True, mininterval=.5)
 
 # %% ../nbs/data/08_fetch.ipynb #911eb277
 def _without_secrets(url:str)->str:
@@ -224,7 +224,7 @@ def download_file(url:str, # http or https address
                   checksum:str|None=None, # 'sha256:...' or 'md5:...' of the whole file
                   retries:int=5, # Attempts after the first
                   timeout:float=30, # Seconds without a byte after which an attempt is given up
-                  progress:bool=True, # Draw a bar on stderr?
+                  progress:bool=True, # Draw a bar on stderr, where that is a terminal?
                   wait:float=.5, # Seconds before the second attempt, doubled for each further one, 60 at most
                  )->Path: # `dest`
     "Download a file so that it is whole and verified, or not there; go on where an earlier attempt stopped."

@@ -16,6 +16,7 @@ from .paired import delong_interval
 from .images import read_image
 from .dataset import DataSet, count_overlaps, describe_data, is_positive
 from .layout import classes
+from .patients import Identity
 
 # %% ../nbs/data/11_check.ipynb #89939232
 _grey_modes = ['L', '1', 'I;16', 'I', 'MONOCHROME1', 'MONOCHROME2']
@@ -113,6 +114,11 @@ def _look_alikes(table:pd.DataFrame, pairs:pd.DataFrame|None)->dict:
     return dict(looked=True, pairs=len(pairs), across_splits=across, examples=pairs.head(5).to_dict('records'))
 
 # %% ../nbs/data/11_check.ipynb #8a072a85
+def _overlaps(table:pd.DataFrame, identity:Identity)->dict:
+    "What the splits share; patients are None where nobody knows them."
+    found = count_overlaps(table).to_dict('index')
+    return {parts: o | dict(patients=identity.counted(o['patients'])) for parts, o in found.items()}
+
 def _scanned(data, strict:bool, options:DataOptions|None)->DataSet:
     "A data set with its splits; a folder, or what a manifest lists, is scanned."
     if isinstance(data, DataSet) and 'split' in data.table: return data
@@ -137,8 +143,9 @@ def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kag
     bad = [[f, why] for f, why in data.bad] + [[f, 'its pixels cannot be decoded'] for f in broken]
     modes = {str(mode): int(n) for mode, n in table['mode'].value_counts().items()}
     found = dict(root=root.name, inside=_inside(data), images=len(table), classes=data.classes,
-                 counts=describe_data(table, classes=data.classes).to_dict('index'), modes=modes,
-                 overlaps=count_overlaps(table).to_dict('index'), duplicates=_duplicates(table),
+                 patients=data.identity.facts(),
+                 counts=describe_data(table, 'split', data.classes, data.identity).to_dict('index'), modes=modes,
+                 overlaps=_overlaps(table, data.identity), duplicates=_duplicates(table),
                  bad=bad, ignored=data.ignored, odd=dict(**_odd_sizes(table), blank=blank),
                  look_alikes=_look_alikes(table, pairs),
                  shortcuts=_shortcuts(table[table.split == 'train'], root, data.classes))
@@ -146,6 +153,10 @@ def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kag
     return found | dict(problems=problems, warnings=_warnings(found), fit=not problems)
 
 # %% ../nbs/data/11_check.ipynb #ce9f97ba
+def _identity(found:dict)->Identity:
+    "Who told the patients of a data set that was checked."
+    return Identity.from_facts(found.get('patients')) or Identity()
+
 def _part_counts(found:dict):
     "(split, class, number of images) of the splits that have to be there."
     counts = found['counts']
@@ -153,8 +164,9 @@ def _part_counts(found:dict):
 
 def _shared(found:dict, with_test:bool)->list:
     "A line for each pair of splits, with or without test, that share patients or images."
-    return [f"{parts}: {o['patients']} patients and {o['hashes']} identical images are in both; take them out of one"
-            for parts, o in found['overlaps'].items()
+    identity = _identity(found)
+    return [f"{parts}: {identity.shared(o['patients'] or 0)} and {o['hashes']} identical images are in both; "
+            'take them out of one' for parts, o in found['overlaps'].items()
             if ('test' in parts) == with_test and (o['patients'] or o['hashes'])]
 
 def _problems(found:dict)->list:
@@ -182,6 +194,9 @@ def _warnings(found:dict)->list:
         lines.append(f"the data set is taken from {printable(found['inside'])} within the folder that was given")
     lines += [f'{part} holds {n} {c} image{"s" if n > 1 else ""}' for part, c, n in _part_counts(found) if 0 < n < 10]
     lines += _shared(found, with_test=False)
+    if not (identity := _identity(found)).known:
+        lines.append(f'patients: {identity.words()}, so one may be on both sides of a split unseen; give '
+                     '--patient-pattern REGEX, or --labels FILE.csv with --patient-column NAME')
     if same['groups']:
         lines.append(f"{same['groups']} images are there more than once, byte for byte; "
                      'splits of cxr_train keep them together')
@@ -202,9 +217,11 @@ def _warnings(found:dict)->list:
 def check_text(found:dict, # From `check_data`
               )->str: # Lines for a terminal
     "Write what was found as text."
-    lines = [f"{found['root']}: {found['images']} readable images", pd.DataFrame(found['counts']).T.to_string()]
+    identity = _identity(found)
+    lines = [f"{found['root']}: {found['images']} readable images", f'patients: {identity.words()}',
+             pd.DataFrame(found['counts']).T.to_string()]
     for parts, o in found['overlaps'].items():
-        lines.append(f"{parts}: {o['patients']} patients and {o['hashes']} identical images in both")
+        lines.append(f"{parts}: {identity.shared(o['patients'] or 0)} and {o['hashes']} identical images in both")
     aucs = [f"{name} {o['auc']:.3f}" for name, o in found['shortcuts'].items()]
     if aucs: lines.append(f"AUC of file properties alone, on train: {', '.join(aucs)}")
     ignored = found['ignored']

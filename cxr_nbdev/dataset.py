@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['is_positive', 'class_numbers', 'unreadable_images', 'DataSet', 'scan_folder', 'describe_data', 'count_overlaps',
-           'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'set_hash', 'class_weights', 'find_root',
-           'patient_of']
+           'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'manifest_identity', 'set_hash',
+           'class_weights', 'find_root', 'patient_of']
 
 # %% ../nbs/data/07_dataset.ipynb #6c154cb9
 import hashlib
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import BadInput, DataError, atomic_path, printable
+from .core import BadInput, DataError, atomic_path, printable, read_json
 from .config import DataOptions
 from .images import inspect_image
 from .layout import class_files, classes, find_root, order_classes, patient_of, splits
-from .patients import Identity
+from .patients import Identity, dicom_patients, find_patients, identity_of
 
 # %% ../nbs/data/07_dataset.ipynb #1ba56c38
 _all_ = ['find_root', 'patient_of'] # of `layout`; also given from here
@@ -53,17 +53,21 @@ def unreadable_images(bad:list, n:int)->DataError:
     return DataError(f'{len(bad)} of {n} images cannot be read: {"; ".join(named)}{more}. '
                      'Replace them, or leave them out with --skip-bad')
 
-def _scan(root:Path, strict:bool)->tuple:
+def _scan(root:Path)->tuple:
     "Inspect every image of a data set: (table, ignored files, bad files with the reason)."
     images, ignored = class_files(root)
     with ThreadPoolExecutor() as pool: found = list(pool.map(lambda o: inspect_image(root/o[2]), images))
     rows, bad = [], []
     for (split, label, rel), facts in zip(images, found):
         if 'bad' in facts: bad.append((rel.as_posix(), facts['bad']))
-        else:
-            patient, kind = patient_of(rel.name, strict)
-            rows.append(dict(file=rel.as_posix(), split=split, label=label, patient=patient, kind=kind, **facts))
+        else: rows.append(dict(file=rel.as_posix(), split=split, label=label, patient='', kind='', **facts))
     return pd.DataFrame(rows), ignored, bad
+
+def _with_patients(table:pd.DataFrame, root:Path, strict:bool, options:DataOptions|None, column:list|None=None)->tuple:
+    "The table with patient and kind of every image, and who told them."
+    ids = dicom_patients([root/f for f in table.file])
+    patient, kind, identity = find_patients(table.file.tolist(), options, column, ids, strict)
+    return table.assign(patient=patient, kind=kind), identity
 
 # %% ../nbs/data/07_dataset.ipynb #ab6a6c24
 @dataclass
@@ -86,11 +90,12 @@ class DataSet:
             )->'DataSet':
         "Read every file of a data set once."
         root = find_root(folder)
-        table, ignored, bad = _scan(root, strict)
+        table, ignored, bad = _scan(root)
         if bad and not skip_bad: raise unreadable_images(bad, len(table) + len(bad))
         if table.empty:
             raise DataError(f'{printable(root)}: the class folders hold no image; run cxr_download again')
-        return cls(root, table, ignored, bad, Path(folder), _or_own(table.label, None))
+        table, identity = _with_patients(table, root, strict, options)
+        return cls(root, table, ignored, bad, Path(folder), _or_own(table.label, None), identity)
 
     def part(self, name:str, # A use (train, valid, test) where there is one, else a split (train, val, test)
             )->pd.DataFrame: # Rows of that part, numbered from 0
@@ -121,13 +126,14 @@ def scan_folder(root:str|Path, # Data set in the Kaggle layout
 def describe_data(table:pd.DataFrame, # `DataSet.table`
                   by:str='split', # Column that makes the rows: 'split' or 'use'
                   classes:list|None=None, # Their order; None: those of the table
+                  identity:Identity=Identity(), # Who tells the patients; they are not counted where nothing does
                  )->pd.DataFrame: # Images of each class and kind, and patients, a row a split
     "Count images and patients."
     counts = pd.crosstab(table[by], table.label).reindex(columns=_or_own(table.label, classes), fill_value=0)
     for kind in ('bacterial', 'viral'): counts[kind] = (table.kind == kind).groupby(table[by]).sum()
     groups = table.groupby(by)
     counts['images'] = groups.size()
-    counts['patients'] = groups.patient.nunique()
+    if identity.known or identity.partly: counts['patients'] = groups.patient.nunique()
     order = [r for r in ['train', 'valid', 'val', 'test', 'unused'] if r in counts.index]
     return counts.loc[order].rename_axis(columns=None)
 
@@ -290,6 +296,15 @@ def read_manifest(path:str|Path, # CSV file that `write_manifest` made
     return table
 
 # %% ../nbs/data/07_dataset.ipynb #67143060
+def manifest_identity(path:str|Path, # The manifest
+                      table:pd.DataFrame, # What it holds
+                     )->Identity:
+    "Find out who told the patients of a manifest: the config.json of its run says it, or else the keys do."
+    config = Path(path).with_name('config.json')
+    stored = read_json(config) if Path(path).name == 'split.csv' and config.exists() else {}
+    found = Identity.from_facts(stored.get('patients') if isinstance(stored, dict) else None)
+    return found or identity_of(table.file.tolist(), table.patient.tolist())
+
 @patch(cls_method=True)
 def from_manifest(cls:DataSet,
                   path:str|Path, # CSV file that `write_manifest` made
@@ -299,7 +314,8 @@ def from_manifest(cls:DataSet,
                  )->DataSet: # Its table has file, use, label, patient, kind, hash
     "Take the images and the split of an earlier run."
     table = read_manifest(path, folder, check, None)
-    return cls(files_root(folder, table.file), table, given=Path(folder), classes=_or_own(table.label, None))
+    return cls(files_root(folder, table.file), table, given=Path(folder), classes=_or_own(table.label, None),
+               identity=manifest_identity(path, table))
 
 # %% ../nbs/data/07_dataset.ipynb #84d36c7c
 def set_hash(table:pd.DataFrame, # Rows with `file`, `label` and `hash`

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['is_positive', 'class_numbers', 'unreadable_images', 'DataSet', 'scan_folder', 'describe_data', 'count_overlaps',
-           'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'manifest_identity', 'set_hash',
-           'class_weights', 'find_root', 'patient_of']
+           'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'manifest_identity', 'count_shared',
+           'set_hash', 'class_weights', 'find_root', 'patient_of']
 
 # %% ../nbs/data/07_dataset.ipynb #6c154cb9
 import hashlib
@@ -18,7 +18,7 @@ from .core import BadInput, DataError, atomic_path, printable, read_json
 from .config import DataOptions
 from .images import inspect_image
 from .layout import class_files, classes, find_root, order_classes, patient_of, splits
-from .patients import Identity, dicom_patients, find_patients, identity_of
+from .patients import Identity, comparable, dicom_patients, find_patients, identity_of
 
 # %% ../nbs/data/07_dataset.ipynb #1ba56c38
 _all_ = ['find_root', 'patient_of'] # of `layout`; also given from here
@@ -318,6 +318,30 @@ def from_manifest(cls:DataSet,
                identity=manifest_identity(path, table))
 
 # %% ../nbs/data/07_dataset.ipynb #84d36c7c
+def _training_rows(manifest:str|Path, data:DataSet)->tuple:
+    "Training images of a manifest with the patients of the scan, and who told these; None: not comparable."
+    table = read_manifest(manifest, data.root, check=False, classes=None)
+    train = table[table.use == 'train']
+    now = dict(zip(zip(data.table.file, data.table['hash']), data.table.patient))
+    again = [now.get(key) for key in zip(train.file, train['hash'])]
+    both = train.assign(patient=[new or old for new, old in zip(again, train.patient)])
+    if all(again): return both, data.identity
+    keys = [*train.patient, *data.table.patient]
+    return both, data.identity if comparable(data.identity, manifest_identity(manifest, table), keys) else None
+
+def count_shared(rows:pd.DataFrame, # Images of a split: patient, hash
+                 data:DataSet, # That they are from
+                 manifest:str|Path|None=None, # split.csv of the training run; None: it trained on the folder `train`
+                )->dict|None: # patients (None: not known) and hashes; None where there are no training images
+    "Count patients and identical images that a split shares with the training images."
+    if manifest: train, identity = _training_rows(manifest, data)
+    else: train, identity = data.table[data.table.split == 'train'], data.identity
+    if train.empty: return None
+    shared = count_overlaps(pd.concat([train.assign(part='train'), rows.assign(part='this')]), 'part')
+    patients, hashes = (int(shared[k].sum()) for k in ('patients', 'hashes'))
+    return dict(patients=identity and identity.counted(patients), hashes=hashes)
+
+# %% ../nbs/data/07_dataset.ipynb #93e0abd9
 def set_hash(table:pd.DataFrame, # Rows with `file`, `label` and `hash`
             )->str: # 64 hexadecimal digits
     "Name a set of images by their names, labels and bytes, whatever their order and folder."

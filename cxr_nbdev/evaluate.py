@@ -19,9 +19,10 @@ from .config import DataOptions, EvalConfig
 from .stats import wilson_interval
 from .paired import delong_interval
 from .images import read_images, to_square
-from .dataset import DataSet, count_overlaps, is_positive, read_manifest, set_hash, unreadable_images
+from .dataset import DataSet, is_positive, set_hash, unreadable_images
 from .layout import classes, splits
 from .predict import Ensemble, Predictor
+from .dataset import count_shared
 from .metrics import all_metrics, binary_metrics, reference_metrics
 from .shortcuts import shortcut_figure, shortcut_tests
 from .figures import calibration_figure, confusion_figure, pr_figure, roc_figure, score_figure
@@ -168,15 +169,6 @@ def confident_errors(table:pd.DataFrame, # From `predict_table`
     return dict(false_alarms=worst(~ill & called, False), misses=worst(ill & ~called, True))
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #e77dccb2
-def _shared_with_training(rows:pd.DataFrame, data:DataSet, manifest:str|Path|None)->dict|None:
-    "Count patients and identical images that a split shares with the training images; None where none are known."
-    if manifest: train = read_manifest(manifest, data.root, check=False, classes=None).query("use == 'train'")
-    else: train = data.table[data.table.split == 'train']
-    if train.empty: return None
-    both = pd.concat([train.assign(part='train'), rows.assign(part='this')])
-    shared = count_overlaps(both, 'part')
-    return {k: int(shared[k].sum()) for k in ('patients', 'hashes')}
-
 def _figures(table:pd.DataFrame, rows:pd.DataFrame, metrics:dict)->Iterator:
     "Names and figures of an evaluation."
     y, p = _labels_and_probabilities(table, metrics['classes'][1])
@@ -206,13 +198,14 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
     metrics['operating_points'] = metrics_at_points(table, predictor.info.get('points') or {}, predictor.classes[1])
     metrics |= dict(
         ignored=data.ignored, excluded=[file for file, _ in data.bad],
-        shared_with_training=_shared_with_training(rows, data, config.manifest),
+        patients=data.identity.facts(), shared_with_training=count_shared(rows, data, config.manifest),
         checkpoint_hash=predictor.info.get('checkpoint_hash'),
         manifest_hash=sha256_file(config.manifest) if config.manifest else None,
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
         errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, unlike))
     if config.shortcuts:
         metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress, images=squares)
+        metrics['shortcuts']['patients'] = metrics['patients']
     return table, metrics
 
 def evaluate(predictor:Predictor|Ensemble, # The model, or several

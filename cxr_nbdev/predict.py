@@ -140,6 +140,11 @@ class Predictor(BasePredictor):
         return f"Predictor({', '.join(parts)})"
 
 # %% ../nbs/inference/04_predict.ipynb #5bd2ed82
+def _fixed_size(net:torch.nn.Module)->int|None:
+    "Side of the input of a network that takes no other, as timm notes for transformers."
+    noted = getattr(net, 'pretrained_cfg', None) or {}
+    return noted['input_size'][-1] if noted.get('fixed_input_size') else None
+
 @patch(cls_method=True)
 def load(cls:Predictor,
          checkpoint:str|Path, # best_model.pth, written here or in the student study
@@ -162,7 +167,7 @@ def load(cls:Predictor,
     info = dict(checkpoint=path.name, folder=path.parent.name, epoch=meta['epoch'],
                 checkpoint_hash=sha256_file(checkpoint), points=point.points)
     if guard and stored.get('guard') is not None: kw['guard'] = Guard(stored['guard'], checkpoint)
-    size = size or stored.get('size') or 224
+    size = size or stored.get('size') or _fixed_size(net) or 224
     return cls(net, size, threshold=point, calibration=point.calibration, info=info, **kw)
 
 # %% ../nbs/inference/04_predict.ipynb #7aeba78c

@@ -111,9 +111,9 @@ def _set_pairs(m, flat): _set_items(m.top(), _pairs(flat))
 
 # %% ../nbs/models/03_state_dicts.ipynb #6efffcd1
 _DTYPES = {'torch.DoubleStorage': torch.float64, 'torch.FloatStorage': torch.float32,
-           'torch.HalfStorage': torch.float16, 'torch.BFloat16Storage': torch.bfloat16, 'torch.LongStorage': torch.int64, 'torch.IntStorage': torch.int32,
-           'torch.ShortStorage': torch.int16, 'torch.CharStorage': torch.int8, 'torch.ByteStorage': torch.uint8,
-           'torch.BoolStorage': torch.bool}
+           'torch.HalfStorage': torch.float16, 'torch.BFloat16Storage': torch.bfloat16,
+           'torch.LongStorage': torch.int64, 'torch.IntStorage': torch.int32, 'torch.ShortStorage': torch.int16,
+           'torch.CharStorage': torch.int8, 'torch.ByteStorage': torch.uint8, 'torch.BoolStorage': torch.bool}
 _TENSOR, _PARAMETER = 'torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_parameter'
 
 class NotPlain(ValueError):

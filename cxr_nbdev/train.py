@@ -21,7 +21,7 @@ from .dataset import DataSet, class_weights, count_overlaps, describe_data, is_p
 from .dataset import set_hash, unreadable_images, write_manifest
 from .check import scan_and_report
 from .networks import n_params
-from .zoo import create_model, load_checkpoint, save_checkpoint, update_checkpoint
+from .zoo import check_room, create_model, load_checkpoint, save_checkpoint, update_checkpoint
 from .loaders import make_dls
 from .callbacks import CheckpointCallback, EMACallback, EpochLogger, GracefulStop, History, ProgressiveResize
 from .callbacks import TensorBoardLogger, graceful_stop, has_tensorboard, memory_errors, progressive_sizes
@@ -68,7 +68,7 @@ def build(config:TrainConfig, # Checked
     set_seed(config.seed)
     c = config
     model = create_model(c.model, c.num_classes, pretrained=c.pretrained, weights=c.weights, place=c.place,
-                         start=c.start, size=c.img_size)
+                         start=c.start, size=c.img_size, state_key=c.state_key)
     dls = make_dls(table, root, c.img_size, c.batch_size, c.num_workers, device, None if c.augment else [], model.stats)
     weights = class_weights(table.label[table.use == 'train']) if c.class_weights else None
     learn = make_learner(dls, model, weights, c.weight_decay, c.label_smoothing, c.amp, folder)
@@ -285,13 +285,23 @@ def _train(config:TrainConfig, out:Path, data:DataSet, log, started:float, cbs):
     _finish(learn.model if average is None else average.averaged, history, out, facts, log, started)
 
 # %% ../nbs/pipeline/00_train.ipynb #7bf1fa7e
+def _find_manifest(checkpoint:Path, manifest:str|Path|None)->Path:
+    "The manifest that was given, or the one beside the checkpoint; other projects write none."
+    path = Path(manifest or checkpoint.parent/'split.csv')
+    if manifest is None and not path.exists():
+        raise BadInput(f'{printable(path)}: no such file, and nothing else says which images the model was not trained '
+                       'on; write it with cxr_check --write-manifest, and give it as --manifest if it lies elsewhere')
+    return path
+
+# %% ../nbs/pipeline/00_train.ipynb #f7ea9f15
 def calibrate_checkpoint(checkpoint:str|Path, # best_model.pth of a run; gets the points, and keeps all else
                          root:str|Path, # Data set of the run
                          manifest:str|Path|None=None, # split.csv of the run; None: the one beside the checkpoint
                          tta:bool=False, # For predictions with test-time augmentation? One way is stored at a time
                          default:str|None=None, # Make this operating point the threshold when none is given
                          progress:bool=False, # Draw a bar on stderr, where that is a terminal?
-                         **kw, # device, bs
+                         state_key:str|None=None, # Part of the file that holds the weights, where several could
+                         **kw, # device, bs, model
                         )->dict: # From `fit_points`
     "Fix operating points and calibration on a run's validation images and store them in its checkpoint."
     checkpoint = Path(checkpoint)
@@ -299,26 +309,31 @@ def calibrate_checkpoint(checkpoint:str|Path, # best_model.pth of a run; gets th
         raise BadInput(f"--default {printable(default)}: give one of {', '.join(POINTS)}")
     if not checkpoint.is_file():
         raise CheckpointError(f'{printable(checkpoint)}: no such file; give the best_model.pth of a run')
+    check_room(checkpoint)
     with locked_folder(checkpoint.parent):
-        data = DataSet.from_manifest(manifest or checkpoint.parent/'split.csv', root)
+        data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
         rows = data.part('valid')
-        p = Predictor.load(checkpoint, tta=tta, guard=False, **kw).probabilities(data.paths(rows), progress)
+        predictor = Predictor.load(checkpoint, tta=tta, guard=False, state_key=state_key, **kw)
+        p = predictor.probabilities(data.paths(rows), progress)
         entries = dict(operating=fit_points(rows, p, tta))
         if default: entries['threshold'] = entries['operating']['points']['none'][default]['threshold']
-        update_checkpoint(checkpoint, **entries)
+        update_checkpoint(checkpoint, state_key, **entries)
     return entries['operating']
 
 def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, and keeps all else
                 root:str|Path, # Data set of the run
                 manifest:str|Path|None=None, # split.csv of the run; None: the one beside the checkpoint
                 seed:int=0, # Of the fit
+                model:str|None=None, # Name of the model, where the checkpoint does not say
+                state_key:str|None=None, # Part of the file that holds the weights, where several could
                )->Guard: # That was stored
     "Fit a guard on a run's training images and store it in its checkpoint."
     checkpoint = Path(checkpoint)
-    load_checkpoint(checkpoint) # one that cannot be read is refused before the work
-    data = DataSet.from_manifest(manifest or checkpoint.parent/'split.csv', root)
+    load_checkpoint(checkpoint, model, state_key=state_key) # one that cannot be read is refused before the work
+    check_room(checkpoint)
+    data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
     stored = fit_guard(data.table, data.root, seed)
-    with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, guard=stored)
+    with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, state_key, guard=stored)
     return Guard(stored, checkpoint)
 
 # %% ../nbs/pipeline/00_train.ipynb #8ebbc252

@@ -119,6 +119,8 @@ def pairwise_tests(evals:pd.DataFrame, # As `load_evaluations` gives it
         adjusted = holm([None if p != p else p for p in tests[f'{name}_p']])
         column = [math.nan if p is None else p for p in adjusted]
         tests.insert(list(tests).index(f'{name}_p')+1, f'{name}_p_holm', column)
+    told = evals.identity.dropna() if 'identity' in evals else ()
+    if any(not o.known for o in told): tests.attrs['of'] = 'other images, each counted as one patient: not known'
     if not has.all():
         names = ', '.join(evals.model[~has])
         tests.attrs['notes'] = [f'No predictions_{split}.csv beside the metrics of {names}: no paired test there.']
@@ -144,7 +146,7 @@ def forest_figure(tests:pd.DataFrame, # As `pairwise_tests` gives it
     axes[0].set(ylim=(len(tests)-.5, -.5), yticks=range(len(tests)))
     labels = [f'{printable(a, 24)} - {printable(b, 24)}' for a, b in zip(tests['first'], tests['second'])]
     axes[0].set_yticklabels(labels, parse_math=False)
-    caption = ('lines: 95 % intervals for these networks on other patients; '
+    caption = (f"lines: 95 % intervals for these networks on {tests.attrs.get('of', 'other patients')}; "
                "red: p below .05 after Holm's correction")
     fig.supxlabel(caption, fontsize=8)
     return fig

@@ -13,6 +13,7 @@ from .core import BadInput, printable, read_json
 from .stats import proportions
 from .intervals import auc_interval
 from .images import classes
+from .patients import Identity
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #25105dd3
 def _fraction(value:object, what:str, where:str)->float:
@@ -67,7 +68,7 @@ def _auc_with_interval(d:dict, counts:dict, where:str)->tuple:
 # %% ../nbs/evaluation/07_evaluations.ipynb #97386920
 def read_evaluation(path:str|Path, # A metrics_test.json of `cxr_evaluate` or of the student study
                     split:str='test', # Refuse the file when it says another split
-                   )->dict: # Counts, fractions with NAME_low and NAME_high, test_hash, architecture, threshold
+                   )->dict: # Counts, fractions with NAME_low and NAME_high, identity, test_hash, architecture, threshold
     "Read and check one evaluation; statistics come from its 2 x 2 table."
     d, where = read_json(path), printable(path)
     lacks = [k for k in ('accuracy', 'confusion_matrix', 'roc_auc') if not isinstance(d, dict) or k not in d]
@@ -85,6 +86,7 @@ def read_evaluation(path:str|Path, # A metrics_test.json of `cxr_evaluate` or of
         low, high = intervals[name] or (None, None)
         row.update({name: value, f'{name}_low': low, f'{name}_high': high})
     kinds = dict(test_hash=('test_hash', str), architecture=('model', str), threshold=('threshold', (int, float)))
+    row['identity'] = Identity.from_facts(d.get('patients'))
     return dict(row, **{k: d[name] if isinstance(d.get(name), kind) else None for k, (name, kind) in kinds.items()})
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #0de0e186
@@ -112,6 +114,9 @@ def _notes(evals:pd.DataFrame)->list:
         notes.append(f'No hash of the test files in {names(bare)}: only the numbers of images are known to agree.')
     if len(plain):
         notes.append(f'No interval of the AUC in {names(plain)}: from the numbers of images instead (Hanley, McNeil).')
+    for words, rows in evals[evals.identity.notna()].groupby(evals.identity.map(lambda o: o and o.words()), sort=False):
+        where = '' if len(rows) == len(evals) else f' in {names(rows)}'
+        notes.append(f'Patients{where}: {words}. Intervals are 95 %, {rows.identity.iloc[0].intervals()}.')
     if evals.threshold.nunique(dropna=False) > 1:
         used = ['unknown' if pd.isna(t) else f'{t:.4}' for t in evals.threshold]
         thresholds = ', '.join(f'{model} {t}' for model, t in zip(evals.model, used))

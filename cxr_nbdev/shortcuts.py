@@ -18,6 +18,7 @@ from .intervals import cluster_bootstrap, patient_codes
 from .paired import delong_interval, delong_test, holm, paired_bootstrap, threshold_stat
 from .images import affine_image, classes, read_square
 from .dataset import is_positive
+from .patients import Identity
 from .predict import Ensemble, Predictor
 from .lungs import _resized, average_lungs, dilated, lung_mask, lung_masks
 
@@ -243,8 +244,10 @@ def shortcut_text(result:dict, # From `shortcut_tests`
                  )->str: # Lines for a terminal
     "Lay out the result as a table, with what may be read from it."
     r, width, m = result, max(map(len, result['changes'])), result['lungs']
-    lines = [f"{r['model']}, {r['size']} px, on changed copies of {r['n']} images of {r['n_patients']} patients",
-             f"threshold {r['threshold']:g}; intervals of 95 % over patients; what moves is change less unchanged",
+    identity = Identity.from_facts(r.get('patients')) or Identity()
+    over = 'over patients' if identity.known else identity.intervals()
+    lines = [f"{r['model']}, {r['size']} px, on changed copies of {identity.of(r['n'], r['n_patients'])}",
+             f"threshold {r['threshold']:g}; intervals of 95 % {over}; what moves is change less unchanged",
              f"  {'change':<{width}}  {'AUC':<22} {'moves by':<26} {'sensitivity':<15} specificity"]
     for n,c in r['changes'].items():
         i = c['auc'].get('difference_interval')

@@ -223,10 +223,11 @@ def bad_dicoms(folder:str|Path, # Where to write
     x = deep(phantom_image())
     rgb = np.repeat(np.asarray(phantom_image())[..., None], 3, 2)
     good = dict(plain=dicom(x), no_file_meta=dicom(x, whole=False), window=dicom(x, WindowCenter=2000, WindowWidth=400),
-                no_window=dicom(x), rgb=dicom(rgb, 'RGB'), rescaled=dicom(x, RescaleSlope='2', RescaleIntercept='-100'))
+                no_window=dicom(x), no_width=dicom(x, WindowCenter=2000, WindowWidth=0), rgb=dicom(rgb, 'RGB'),
+                rescaled=dicom(x, RescaleSlope='2', RescaleIntercept='-100'))
     bad = dict(frames=dicom(np.stack([x]*3)), tiny=dicom(x[:4, :4]), short=dicom(x, Rows=128),
                no_rows=dicom(x, Rows=None), bits=dicom(x, BitsAllocated=13), palette=dicom(x, 'PALETTE COLOR'),
-               no_width=dicom(x, WindowCenter=2000, WindowWidth=0))
+               no_photometric=dicom(x, None))
     table = [(f'written: {k}', f'{k}.dcm', data, None) for k, data in good.items()]
     table += [(f'written: {k}', f'{k}.dcm', data) for k, data in bad.items()]
     known = dict.fromkeys(READ) | dict.fromkeys(REFUSED, CxrError)

@@ -20,8 +20,8 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import Adam
 from .core import BadInput, CxrError
 from .networks import param_groups
-from .callbacks import CPUAutocast, EMACallback, History, HistoryCallback, LinearProbe, fast_bfloat16
-from .callbacks import load_optimizer_state
+from .callbacks import CPUAutocast, EMACallback, EpochNumbers, History, HistoryCallback, LinearProbe
+from .callbacks import SingleImage, fast_bfloat16, load_optimizer_state
 
 # %% ../nbs/training/02_learner.ipynb #9b0caa79
 def _mixed_precision(device:torch.device):
@@ -38,9 +38,9 @@ def _mixed_precision(device:torch.device):
 # %% ../nbs/training/02_learner.ipynb #aed1b498
 def make_learner(dls:DataLoaders, # From `make_dls`
                  model:torch.nn.Module, # From `create_model`
-                 weights:np.ndarray|None=None, # Class weights for the loss, (2,)
+                 weights:np.ndarray|None=None, # Class weights for the loss, (k,)
                  weight_decay:float=1e-4, # Decoupled
-                 label_smoothing:float=0., # Share of the target spread over both classes, in [0,1)
+                 label_smoothing:float=0., # Share of the target spread over all classes, in [0,1)
                  amp:bool|None=None, # Mixed precision: bfloat16 or, on older GPUs, float16; None: on CUDA only
                  folder:str|Path='.', # Where the learner keeps temporary files
                 )->Learner: # Two parameter groups: body, head
@@ -50,6 +50,7 @@ def make_learner(dls:DataLoaders, # From `make_dls`
     loss = CrossEntropyLossFlat(weight=weight, label_smoothing=label_smoothing)
     cbs = [ChannelsLast()]
     if amp or (amp is None and device.type == 'cuda'): cbs.append(_mixed_precision(device))
+    if dls.train.bs == 1: cbs.append(SingleImage())
     return Learner(dls, model.to(device), loss_func=loss, opt_func=partial(Adam, decouple_wd=True),
                    splitter=param_groups, wd=weight_decay, cbs=cbs, path=Path(folder), model_dir='.')
 
@@ -61,9 +62,10 @@ def probe(learn:Learner, # From `make_learner`, with a pretrained model
     return learn
 
 # %% ../nbs/training/02_learner.ipynb #340ed944
-def _phases(epochs:int, freeze_epochs:int, lr:float, body_lr:float)->list:
-    "(first epoch, epochs, learning rates) of each phase."
+def _phases(epochs:int, freeze_epochs:int, lr:float, body_lr:float, start:int=0)->list:
+    "(first epoch, epochs, learning rates) of each phase of a cycle; only the first cycle freezes the body."
     rates = slice(lr*body_lr, lr) if body_lr != 1 else lr
+    if start: return [(start, epochs - start, rates)]
     whole = [(freeze_epochs, epochs - freeze_epochs, rates)]
     return [(0, freeze_epochs, lr), *whole] if freeze_epochs else whole
 
@@ -74,6 +76,15 @@ def _fit_phase(learn:Learner, epochs:int, rates, start:int, cbs:list):
         raise type(e)(str(e).split('\n')[-1].strip()) from None
     finally:
         for cb in learn.cbs: getattr(cb, 'after_failure', lambda: None)()
+
+# %% ../nbs/training/02_learner.ipynb #274a8530
+def _prepare_phase(learn:Learner, is_last:bool, opt_state:dict|None, first:int):
+    "Freeze or unfreeze the body, and put the optimizer where the phase goes on or begins."
+    head_only = any(isinstance(cb, LinearProbe) for cb in learn.cbs)
+    if head_only or not is_last: learn.freeze()
+    else: learn.unfreeze()
+    if opt_state: load_optimizer_state(learn.opt, opt_state)
+    elif first: learn.opt.clear_state() # the phases do not share momentum
 
 # %% ../nbs/training/02_learner.ipynb #06e8ba26
 def fit(learn:Learner, # From `make_learner`
@@ -86,24 +97,23 @@ def fit(learn:Learner, # From `make_learner`
         opt_state:dict|None=None, # Optimizer state to resume from
         average:EMACallback|None=None, # Follows the weights
         patience:int=0, # Epochs without a better AUC after which the run had stopped, 0 for never
-        make_cbs=lambda first: [], # Callbacks for a phase that starts at epoch `first`
+        make_cbs=lambda first: [], # Callbacks for a phase that starts after `first` epochs
+        start:int=0, # Epochs before the present cycle; above 0 for a run that had ended and gets more epochs
+        cycle:int=1, # Number of the present cycle, for the history
        )->History: # A row an epoch
     "Train by one-cycle, from scratch or from where a run was stopped."
     history = History() if history is None else history
     done, averages = len(history), [] if average is None else [average]
-    head_only = any(isinstance(cb, LinearProbe) for cb in learn.cbs)
     learn.create_opt()
     if average is not None and opt_state: average.load(opt_state['average'])
-    if patience and history.epochs_without_gain() >= patience: return history # it had stopped early
-    for first, n, rates in _phases(epochs, freeze_epochs, lr, body_lr):
+    if patience and history.epochs_without_gain(start) >= patience: return history # it had stopped early
+    for first, n, rates in _phases(epochs, freeze_epochs, lr, body_lr, start):
         if done >= first + n: continue
-        if head_only or first + n < epochs: learn.freeze()
-        else: learn.unfreeze()
-        if opt_state and done > first: load_optimizer_state(learn.opt, opt_state)
-        elif first: learn.opt.clear_state() # the phases do not share momentum
-        recorder = HistoryCallback(seed, history, first)
+        _prepare_phase(learn, first + n == epochs, opt_state if done > first or start else None, first)
+        recorder = HistoryCallback(seed, history, first, cycle, len(learn.dls.vocab))
         learn.metrics = L(recorder.metrics())
-        _fit_phase(learn, n, rates, max(0, done - first), [recorder, *averages, *make_cbs(first)])
+        cbs = [recorder, *averages, EpochNumbers(first, epochs), *make_cbs(first)]
+        _fit_phase(learn, n, rates, max(0, done - first), cbs)
         if len(history) < first + n: break # stopped early
     return history
 

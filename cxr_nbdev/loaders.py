@@ -19,7 +19,7 @@ from fastai.vision.augment import AffineCoordTfm, RandTransform, affine_mat, aug
 from fastai.vision.core import PILImage
 from fasttransform import Pipeline, Transform
 from torchvision.transforms.functional import gaussian_blur
-from .core import BadInput
+from .core import BadInput, DataError, printable
 from .images import IMAGE_STATS, classes, read_square
 from .dataset import files_root
 
@@ -105,11 +105,12 @@ def radiograph_block(root:str|Path, # Data set that the table's `file` column is
                      size:int=224, # Side of the input, pixels
                      tfms:list|None=None, # Batch transforms for training; None for `radiograph_tfms()`, [] for none
                      stats:tuple=IMAGE_STATS, # Mean and standard deviation of each channel that the model expects
+                     classes:list=classes, # Names of the labels, in the order of the logits
                     )->DataBlock: # Takes a table with `file`, `label` and the boolean column `is_valid`
     "Make the recipe from table rows to normalised batches."
     tfms = radiograph_tfms() if tfms is None else tfms
     images = TransformBlock(type_tfms=[ReadRadiograph(size)], batch_tfms=IntToFloatTensor)
-    labels = CategoryBlock(vocab=classes, sort=False)
+    labels = CategoryBlock(vocab=list(classes), sort=False)
     return DataBlock(blocks=(images, labels), get_x=_RowPath(root), get_y=ColReader('label'),
                      splitter=ColSplitter('is_valid'), batch_tfms=[*tfms, Normalize.from_stats(*stats, cuda=False)])
 
@@ -120,6 +121,21 @@ class _RowPath(Transform):
         self.root = Path(root)
     def encodes(self, row): return self.root/row.file
 
+# %% ../nbs/training/00_loaders.ipynb #ff06c1a9
+def _loader_rows(table:pd.DataFrame, size:int, bs:int, classes:list)->pd.DataFrame:
+    "Rows of train and valid with `is_valid`; sizes and labels that no loader can take are refused."
+    if size < 32: raise BadInput(f'--img-size {size}: a ResNet halves its input five times; give 32 or more')
+    if bs < 1: raise BadInput(f'--batch-size {bs}: give 1 or more')
+    rows = table[table.use.isin(['train', 'valid'])]
+    rows = rows.assign(is_valid=rows.use == 'valid').reset_index(drop=True)
+    for use in ('train', 'valid'):
+        if not (rows.use == use).any(): raise DataError(f'the {use} part holds no image; give a data set with more')
+    unknown = sorted(set(rows.label) - set(classes))
+    if unknown:
+        raise DataError(f'label {printable(unknown[0], 60)}: not one of the classes {printable(list(classes))}; '
+                        'give the data set of these classes')
+    return rows
+
 # %% ../nbs/training/00_loaders.ipynb #8f3b19c5
 def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `file`, `label`, `use`
              root:str|Path, # Data set
@@ -129,18 +145,15 @@ def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `fi
              device:torch.device|str='cpu', # Where batches go
              tfms:list|None=None, # As in `radiograph_block`
              stats:tuple=IMAGE_STATS, # As in `radiograph_block`; `zoo.input_stats` says a model's
-            )->DataLoaders: # Train and valid; vocabulary `classes`
+             classes:list=classes, # As in `radiograph_block`; `DataSet.classes` says a data set's
+            )->DataLoaders: # Train and valid; its `vocab` is `classes`
     "Build the training and the validation loader."
-    if size < 32: raise BadInput(f'--img-size {size}: a ResNet halves its input five times; give 32 or more')
-    if bs < 1: raise BadInput(f'--batch-size {bs}: give 1 or more')
-    rows = table[table.use != 'test'].assign(is_valid=lambda t: t.use == 'valid').reset_index(drop=True)
+    rows = _loader_rows(table, size, bs, classes)
     n_train = int((~rows.is_valid).sum())
-    if bs > n_train:
-        raise BadInput(f'--batch-size {bs}: more than the {n_train} training images; give {n_train} or less')
     if num_workers is None: num_workers = auto_workers(device)
     device = torch.device(device)
-    block = radiograph_block(files_root(root, rows.file), size, tfms, stats)
-    dls = block.dataloaders(rows, bs=bs, val_bs=2*bs, num_workers=num_workers, device=device,
+    block = radiograph_block(files_root(root, rows.file), size, tfms, stats, classes)
+    dls = block.dataloaders(rows, bs=min(bs, n_train), val_bs=2*bs, num_workers=num_workers, device=device,
                             pin_memory=device.type == 'cuda')
     dls.valid.after_batch = Pipeline([t for t in dls.valid.after_batch.fs if not isinstance(t, RandTransform)])
     return dls

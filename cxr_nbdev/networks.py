@@ -133,7 +133,7 @@ def _build(name:str, n_classes:int, place:str|None, start:str|None, drop_rate:fl
 
 # %% ../nbs/models/02_networks.ipynb #b91292e4
 def build_network(name:str, # One of `MODELS`, or any name in `timm.list_models()`
-                  n_classes:int=2, # Logits; two are 0 NORMAL, 1 PNEUMONIA
+                  n_classes:int=2, # Logits, one a class
                   place:str|None='stage', # Where the CBAM models have their attention: 'stage' or 'block'
                   start:str|None='identity', # How it starts: 'identity' or 'paper'
                   drop_rate:float|None=None, # Dropout before the last layer; None keeps the architecture's own
@@ -158,10 +158,11 @@ def n_params(model:nn.Module, # Any model
     return sum(p.numel() for p in model.parameters())
 
 # %% ../nbs/models/02_networks.ipynb #1d2c748c
-def probability(logits:Tensor, # (n,2), order NORMAL, PNEUMONIA
-               )->Tensor: # (n,) float32 in [0,1]
-    "Turn two logits into the probability of PNEUMONIA, in float32 whatever came in."
-    return torch.softmax(logits.float(), dim=1)[:,1]
+def probability(logits:Tensor, # (n,k), in the order of the classes; of two the second is the positive one
+               )->Tensor: # (n,) float32 in [0,1]: that of the positive class; for k > 2 (n,k), rows sum to 1
+    "Turn logits into probabilities, in float32 whatever came in."
+    p = torch.softmax(logits.float(), dim=1)
+    return p[:,1] if p.shape[1] == 2 else p
 
 # %% ../nbs/models/02_networks.ipynb #608e32f5
 def state_names(model:nn.Module, # Any model

@@ -164,8 +164,8 @@ def stored_threshold(points:dict, # What `operating_points` gave, perhaps read f
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold, where it came from, and the calibration that it belongs to."
-    threshold:float=.5 # From this probability up the prediction is PNEUMONIA
-    source:str='default' # default, given, checkpoint or members
+    threshold:float|None=.5 # From this probability up the prediction is PNEUMONIA; None: the largest one decides
+    source:str='default' # default, given, checkpoint, members or largest probability
     name:str|None=None # Of a stored point, such as youden
     why:str|None=None # Reason stored with that point
     calibration:dict|None=None # From `fit_calibration`: applied to probabilities before the threshold
@@ -186,6 +186,18 @@ class OperatingPoint:
         if not 0 < threshold < 1:
             raise BadInput(f'--threshold {threshold}: give a number between 0 and 1, such as 0.5')
         return cls(threshold, 'given', **kw)
+
+    @classmethod
+    def largest(cls,
+                n_classes:int, # Above 2, for the message
+                threshold:object=None, # What was asked for; anything but None is refused
+                calibration:dict|None=None, # From `fit_calibration`
+               )->'OperatingPoint':
+        "Let the class with the largest probability be the prediction, as among more than two classes."
+        if threshold is not None:
+            raise BadInput(f'--threshold {printable(threshold)}: an operating point needs two classes, and these are '
+                           f'{n_classes}; leave it out, and the largest probability decides')
+        return cls(None, 'largest probability', calibration=calibration)
 
 # %% ../nbs/inference/00_operating.ipynb #b9273f7c
 def _entry(stored:object, keys:tuple, label:str, source:object)->object:
@@ -227,8 +239,10 @@ def from_checkpoint(cls:OperatingPoint,
                     calibration:str|None=None, # Name of a stored calibration: temperature or isotonic
                     tta:bool=False, # For predictions with test-time augmentation?
                     source:str|Path='checkpoint', # Names it in an error
+                    n_classes:int=2, # Of more than two no threshold exists
                    )->OperatingPoint:
     "Find the threshold and the calibration to use. Precedence: argument, checkpoint, 0.5."
+    if n_classes > 2: return _point_of_many(cls, stored, name, calibration, tta, source, n_classes)
     default = stored.get('threshold') if name is None and not calibration else None
     by_name = isinstance(name, str)
     if by_name or calibration or (default is not None and stored.get('operating') is not None):
@@ -244,6 +258,16 @@ def from_checkpoint(cls:OperatingPoint,
     return cls(default, 'checkpoint', points=points)
 
 # %% ../nbs/inference/00_operating.ipynb #42255b4d
+def _point_of_many(cls, stored:dict, name, calibration:str|None, tta:bool, source, n_classes:int)->OperatingPoint:
+    "The point of more than two classes: no threshold, perhaps a temperature."
+    if not calibration: return cls.largest(n_classes, name)
+    if calibration != 'temperature':
+        raise BadInput(f'--calibration {printable(calibration, 40)}: needs two classes, and these are {n_classes}; '
+                       'use temperature')
+    _check_tta(stored, tta, source)
+    how = _entry(stored, ('operating', 'calibration', calibration), f'{calibration} calibration', source)
+    return cls.largest(n_classes, name, how)
+
 @patch(cls_method=True)
 def from_members(cls:OperatingPoint,
                  members:dict, # Label -> `OperatingPoint` of each member, or pairs of them

@@ -70,7 +70,7 @@ class TrainConfig(DataOptions):
     strict:bool = option('data', False, 'bare number as patient key')
     skip_bad:bool = option('data', False, 'leave out images that cannot be read')
     model:str = option('model', 'resnet_cbam', 'one of the six names, or any timm name')
-    num_classes:int = option('model', 2, 'logits: 0 NORMAL, 1 PNEUMONIA', choices=(2,))
+    num_classes:int|None = option('model', None, 'classes that the data set must have (default: as many as it has)')
     pretrained:bool|None = option('model', None, 'start from ImageNet weights; custom_* never do, but take '
                                   '--weights (default: not custom_*)')
     weights:str|None = option('model', None, 'start from the weights in this file; for tf_efficientnet_lite0 without a '
@@ -292,7 +292,7 @@ def check_config(config:TrainConfig, # As the user gave it
                 )->TrainConfig: # Every None that follows from other values filled in
     "Refuse options that make no sense, and fill in those that follow from others."
     c = replace(config)
-    check_least(c, epochs=1, batch_size=1, img_size=32, save_freq=0, patience=0, seed=0)
+    check_least(c, epochs=1, batch_size=1, img_size=32, num_classes=2, save_freq=0, patience=0, seed=0)
     check_choices(c)
     _check_ranges(c)
     if c.weights and c.pretrained is False:
@@ -388,7 +388,7 @@ def load_config(path:str|Path, # A config.json, of `cxr_train` or of the student
     return TrainConfig(**{**stored, 'force': False, 'resume': False, **changes})
 
 # %% ../nbs/01_config.ipynb #3dc3b357
-_COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad'}
+_COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad', 'num_classes'}
 _MAY_CHANGE = _COMPARED_BY_HASH | {'device', 'output_dir', 'save_freq', 'tensorboard', 'force', 'resume'}
 
 def check_resume(config:TrainConfig, # Checked, with `resume`

@@ -35,7 +35,8 @@ def _no_temperature(y:np.ndarray, p:np.ndarray, sure:bool)->BadInput:
     area, fix = auc(y, p), 'use others, or no calibration'
     if sure: why = 'every image is on its side of .5'
     elif area > .6: # the order is fine, and a temperature leaves .5 where it is
-        why, fix = f'they are in order (AUC {area:.2f}) but not divided by .5, which a temperature keeps', 'use isotonic'
+        why = f'they are in order (AUC {area:.2f}) but not divided by .5, which a temperature keeps'
+        fix = 'use isotonic'
     else: why = 'the probabilities say nothing about the labels'
     return BadInput(f'temperature: no finite one fits {len(y)} images, since {why}; {fix}')
 
@@ -83,7 +84,8 @@ def fit_calibration(y:object, # True labels of validation images, (n,): 0 NORMAL
     if kind not in _fits: raise BadInput(f'calibration: {printable(kind, 40)} is unknown; give {" or ".join(_fits)}')
     if np.ndim(p) < 2: return _fits[kind](*check_both_classes(y, p))
     y, p = np.asarray(y), check_rows(p)
-    if kind != 'temperature': raise BadInput(f'{kind}: fits two classes only, and these are {p.shape[1]}; use temperature')
+    if kind != 'temperature':
+        raise BadInput(f'{kind}: fits two classes only, and these are {p.shape[1]}; use temperature')
     if y.shape != p.shape[:1] or y.dtype.kind not in 'iu' or not len(y) or y.min() < 0 or y.max() >= p.shape[1]:
         raise BadInput(f'y: give one class number from 0 to {p.shape[1] - 1} for each of {len(p)} images')
     return _temperature_of_many(y, p)

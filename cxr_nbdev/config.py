@@ -388,7 +388,8 @@ def load_config(path:str|Path, # A config.json, of `cxr_train` or of the student
     return TrainConfig(**{**stored, 'force': False, 'resume': False, **changes})
 
 # %% ../nbs/01_config.ipynb #3dc3b357
-_COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad', 'num_classes'}
+_COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad',
+                     'num_classes'} # or by the names of the classes
 _MAY_CHANGE = _COMPARED_BY_HASH | {'device', 'output_dir', 'save_freq', 'tensorboard', 'force', 'resume'}
 
 def check_resume(config:TrainConfig, # Checked, with `resume`

@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from fastai.learner import Learner
 from fastcore.basics import chunked
-from .core import BadInput, CheckpointError, DataError, atomic_path, disk_errors, locked_folder, package_versions
-from .core import pick_device, printable, set_seed, write_json
+from .core import BadInput, CheckpointError, DataError, atomic_path, disk_errors, locked_folder
+from .core import package_versions, pick_device, printable, set_seed, write_json
 from .config import POINTS, TrainConfig, check_config, check_resume, save_config
 from .images import classes, read_images
 from .dataset import DataSet, class_numbers, class_weights, count_overlaps, describe_data, read_manifest
@@ -94,7 +94,7 @@ def _clear(out:Path):
     for p in [*(out/name for name in _files), *out.glob('checkpoint_epoch_*.pth')]: p.unlink(missing_ok=True)
     shutil.rmtree(out/'logs', ignore_errors=True)
 
-# %% ../nbs/pipeline/00_train.ipynb #bef17663
+# %% ../nbs/pipeline/00_train.ipynb #fcf432c7
 def _refuse_other_run(model, meta:dict, learn:Learner, config:TrainConfig, out:Path, facts:dict):
     "Refuse to resume with other images, another network or another treatment of pixels or weights."
     for part in ('train', 'valid'):
@@ -114,7 +114,7 @@ def _refuse_other_run(model, meta:dict, learn:Learner, config:TrainConfig, out:P
         raise BadInput(f'{printable(out)}: was trained {"without" if config.ema else "with"} an average of weights; '
                        'give the --ema of that run')
 
-# %% ../nbs/pipeline/00_train.ipynb #4eb3cd8d
+# %% ../nbs/pipeline/00_train.ipynb #ee1818eb
 def _resume(learn:Learner, config:TrainConfig, out:Path, facts:dict)->tuple:
     "Load `last_model.pth` into the learner: (history, optimizer state). A run without one starts again."
     if not (out/'last_model.pth').exists(): return History(), None
@@ -173,7 +173,7 @@ def _points_by_calibration(y:np.ndarray, p:np.ndarray, patients:np.ndarray, how:
     points = {'none': operating_points(y, p, patients)}
     return points | {kind: operating_points(y, calibrate(p, fitted), patients) for kind, fitted in how.items()}
 
-# %% ../nbs/pipeline/00_train.ipynb #183f49cd
+# %% ../nbs/pipeline/00_train.ipynb #875628a0
 def _predict_and_sample(predictor:Predictor, data:DataSet, rows:pd.DataFrame)->tuple:
     "Read each image once: (probabilities (n,), file -> what the guard needs of it)."
     p, samples = [], {}
@@ -197,7 +197,7 @@ def log_points(stored:dict, # From `fit_points`
         log(f'  --calibration {name}' + (f" {how['t']:.2f}" if 't' in how else ''))
     for why in stored['not_fitted'].values(): log(f'  {why}')
 
-# %% ../nbs/pipeline/00_train.ipynb #46ec8946
+# %% ../nbs/pipeline/00_train.ipynb #f69b98cc
 GUARD = 'guard against images that do not look like chest radiographs'
 
 def log_guard(guard:Guard, # Stored
@@ -207,7 +207,7 @@ def log_guard(guard:Guard, # Stored
     log(f'{GUARD}: fitted on {guard.n} training images, limit set by {guard.n_held} held-out ones, '
         'stored in the checkpoint')
 
-# %% ../nbs/pipeline/00_train.ipynb #3fdcd47f
+# %% ../nbs/pipeline/00_train.ipynb #9a48954d
 def store_decisions(checkpoint:Path, # best_model.pth of a run
                     data:DataSet, # Of the run, split
                     log=lambda text: None, # Called with each line that a user should see

@@ -188,7 +188,7 @@ def load(cls:Predictor,
     net, meta = load_checkpoint(checkpoint, model, kw.get('classes'), state_key)
     stored, path = meta['cxr'], Path(checkpoint)
     kw = {k: v for k, v in kw.items() if v is not None}
-    kw.setdefault('classes', _stored_names(stored, net.spec['n_classes'], checkpoint))
+    if 'classes' not in kw: kw['classes'] = _stored_names(stored, net.spec['n_classes'], checkpoint)
     tta, n = kw.get('tta', False), len(kw['classes'])
     point = OperatingPoint.from_checkpoint(stored, threshold, calibration, tta, checkpoint, n)
     info = dict(checkpoint=path.name, folder=path.parent.name, epoch=meta['epoch'],

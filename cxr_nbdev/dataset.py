@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['is_positive', 'class_numbers', 'unreadable_images', 'DataSet', 'scan_folder', 'describe_data', 'count_overlaps',
-           'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'manifest_identity', 'count_shared',
-           'set_hash', 'class_weights', 'find_root', 'patient_of']
+           'count_crossing', 'make_splits', 'write_manifest', 'files_root', 'read_manifest', 'manifest_identity',
+           'count_shared', 'set_hash', 'class_weights', 'find_root', 'patient_of']
 
 # %% ../nbs/data/07_dataset.ipynb #6c154cb9
 import hashlib
@@ -151,6 +151,13 @@ def count_overlaps(table:pd.DataFrame, # `DataSet.table`
             touched = sum((t.patient.isin(patients) | t['hash'].isin(hashes)).sum() for t in (one, other))
             rows.append(dict(parts=f'{a}-{b}', patients=len(patients), hashes=len(hashes), images=int(touched)))
     return pd.DataFrame(rows, columns=['parts', 'patients', 'hashes', 'images']).set_index('parts')
+
+def count_crossing(table:pd.DataFrame, # `DataSet.table`
+                   by:str='use', # Column that names the parts
+                  )->dict: # patients, hashes: how many are in two parts or more, each counted once
+    "Count patients and byte-identical images that are not in one part only."
+    def crossing(column): return int((table.groupby(column)[by].nunique() > 1).sum())
+    return dict(patients=crossing('patient'), hashes=crossing('hash'))
 
 # %% ../nbs/data/07_dataset.ipynb #302073f4
 def _groups(table:pd.DataFrame)->np.ndarray:

@@ -20,6 +20,7 @@ from .images import classes, read_images
 from .dataset import DataSet, class_numbers, class_weights, count_overlaps, describe_data, read_manifest
 from .dataset import set_hash, unreadable_images, write_manifest
 from .check import scan_and_report
+from .dataset import count_crossing, manifest_identity
 from .networks import n_params
 from .zoo import check_room, create_model, load_checkpoint, save_checkpoint, update_checkpoint
 from .loaders import make_dls
@@ -47,7 +48,7 @@ def _manifest_data(data:DataSet, path:str)->DataSet:
     if other:
         raise BadInput(f'{printable(data.root/other[0])}: other bytes than in the manifest ({len(other)} such); '
                        'give the data set of the run')
-    return replace(data, table=table)
+    return replace(data, table=table, identity=manifest_identity(path, table))
 
 def split_data(data:DataSet, # Scanned
                config:TrainConfig, # Checked
@@ -234,10 +235,11 @@ def _log_data(data:DataSet, log):
     names = printable(', '.join(data.ignored[:5]))
     others = f'; {len(data.ignored)} other files are ignored: {names}' if data.ignored else ''
     log(f'data set: {printable(data.root)}{others}')
-    log(describe_data(data.table, 'use', data.classes).to_string())
-    shared = count_overlaps(data.table, 'use')
-    log(f'shared between train, valid and test: {int(shared.patients.sum())} patients, '
-        f'{int(shared.hashes.sum())} identical images')
+    log(describe_data(data.table, 'use', data.classes, data.identity).to_string())
+    log(f'patients: {data.identity.words()}')
+    shared = count_crossing(data.table)
+    log(f"shared between train, valid and test: {data.identity.shared(shared['patients'])}, "
+        f"{shared['hashes']} identical images")
 
 def _log_model(learn:Learner, config:TrainConfig, done:int, log):
     "Report the model and where it trains."
@@ -312,9 +314,10 @@ def _train(config:TrainConfig, out:Path, data:DataSet, log, started:float, cbs):
     if not config.resume: _clear(out)
     _log_model(learn, config, len(history), log)
     write_manifest(data.table, out/'split.csv')
-    counts = describe_data(data.table, 'use', data.classes).to_dict('index')
+    counts = describe_data(data.table, 'use', data.classes, data.identity).to_dict('index')
     versions = package_versions('cxr_nbdev', 'torch', 'torchvision', 'fastai', 'timm')
-    save_config(config, out/'config.json', **facts, counts=counts, versions=versions)
+    patients = data.identity.facts()
+    save_config(config, out/'config.json', **facts, counts=counts, patients=patients, versions=versions)
     average = EMACallback(learn.model, config.ema) if config.ema else None
     _fit(learn, config, out, facts, history, opt_state, average, log, cbs)
     _finish(learn.model if average is None else average.averaged, history, out, facts, log, started)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['classes', 'splits', 'image_suffixes', 'class_name', 'order_classes', 'split_of', 'is_dicom_head', 'is_image_file',
-           'patient_of', 'first_names', 'find_root', 'resolve_layout', 'Listing', 'list_images', 'class_files',
-           'split_members', 'count_images', 'count_report']
+           'patient_of', 'first_names', 'find_root', 'resolve_layout', 'Listing', 'walk_files', 'list_images',
+           'class_files', 'split_members', 'count_images', 'count_report']
 
 # %% ../nbs/data/00_layout.ipynb #572be9bf
 import os, re
@@ -226,6 +226,8 @@ class Listing:
     ignored:list = field(default_factory=list) # Names of all other files
     notes:list = field(default_factory=list) # Lines about what was understood
     patients:list|None = None # Patient of each, where a table says so
+    patient_column:str|None = None # Column that says so
+    layout:str|None = None # Public data set that the table is of
 
 def _split_folders(root:Path)->dict:
     "Folders of a data set that are splits: {name: split}; empty where class folders lie at the top."
@@ -298,6 +300,13 @@ def _split_notes(root:Path, rows:list)->list:
     lines += [f'the folder {printable(folder)} is the class {printable(label)}'
               for folder, label in _spellings(rows).items() if folder != label]
     return lines
+
+def walk_files(folder:str|Path, # Of a data set
+              )->tuple: # (names of all files below it, in order, but junk and our own marks; lines about links)
+    "List every file below a folder, links followed."
+    walk = _Walk(Path(folder))
+    names = [name for name in walk.files() if not is_junk(name.rsplit('/', 1)[-1])]
+    return names, _link_notes(walk)
 
 def list_images(root:str|Path, # As from `find_root`
                 named:list=(), # Names of classes that are expected, beside NORMAL and PNEUMONIA

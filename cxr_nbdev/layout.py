@@ -181,6 +181,7 @@ class _Walk:
     root:Path # Where it starts
     links:dict = field(default_factory=dict) # Link -> folder that it was followed to
     loops:list = field(default_factory=list) # Links that were not followed
+    broken:set = field(default_factory=set) # Links that lead nowhere
     entered:set = field(default_factory=set) # (class folder, real folder)
 
     def files(self, rel:str='', real:str|None=None, above:tuple=())->Iterator: # Names relative to `root`
@@ -188,7 +189,9 @@ class _Walk:
         real = real or os.path.realpath(self.root)
         for entry in _entries(self.root/rel):
             name = f'{rel}/{entry.name}' if rel else entry.name
-            if not _is_folder(entry): yield name
+            if not _is_folder(entry):
+                if entry.is_symlink() and _leads_nowhere(entry): self.broken.add(name)
+                yield name
             elif not is_junk(entry.name): yield from self._below(entry, name, real, (*above, real))
 
     def _below(self, entry, name:str, real:str, above:tuple)->Iterator:
@@ -213,6 +216,13 @@ def _is_folder(entry)->bool:
     "Is it a folder, or a link to one? One that may not be asked is none."
     try: return entry.is_dir()
     except OSError: return False
+
+def _leads_nowhere(entry)->bool:
+    "Is it a link to nothing, or to itself?"
+    try: entry.stat()
+    except PermissionError: return False
+    except OSError: return True
+    return False
 
 # %% ../nbs/data/00_layout.ipynb #8e793edc
 @dataclass
@@ -250,7 +260,7 @@ def _sort_files(walk:_Walk, is_image:Callable)->tuple:
         split, inside = split_folders.get(parts[0], ''), parts[bool(split_folders):]
         in_mask = any(part.lower() in _masks for part in inside[1:-1])
         masks += in_mask
-        if is_junk(parts[-1]) or in_mask or (split_folders and not split) or not is_image(root/name):
+        if is_junk(parts[-1]) or in_mask or name in walk.broken or (split_folders and not split) or not is_image(root/name):
             if not parts[-1].startswith('.cxr-'): ignored.append(name) # this package's own mark
         elif len(inside) > 1: rows.append((name, split, inside[0]))
         elif split: raise _misplaced(root, name, classes)
@@ -291,6 +301,7 @@ def _link_notes(walk:_Walk)->list:
         lines.append(f'followed {len(walk.links)} links to folders: {shown}')
     if walk.loops:
         lines.append(f'passed over {len(walk.loops)} links that lead back to a folder above: {first_names(walk.loops)}')
+    if walk.broken: lines.append(f'{len(walk.broken)} links lead nowhere: {first_names(walk.broken)}')
     return lines
 
 def _split_notes(root:Path, rows:list)->list:
@@ -305,7 +316,7 @@ def walk_files(folder:str|Path, # Of a data set
               )->tuple: # (names of all files below it, in order, but junk and our own marks; lines about links)
     "List every file below a folder, links followed."
     walk = _Walk(Path(folder))
-    names = [name for name in walk.files() if not is_junk(name.rsplit('/', 1)[-1])]
+    names = [name for name in walk.files() if not is_junk(name.rsplit('/', 1)[-1]) and name not in walk.broken]
     return names, _link_notes(walk)
 
 def list_images(root:str|Path, # As from `find_root`

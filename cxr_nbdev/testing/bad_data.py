@@ -257,7 +257,8 @@ _TREES = { # name -> row, folder within, change, then texts where it is refused
     'class folder in small letters': (7, '', _rename(test__PNEUMONIA='test/pneumonia_'), _UNNAMED),
     'a third class': (7, '', _copy('train/NORMAL', 'train/COVID'), _UNNAMED, 'COVID'),
     'images beside the class folders': (7, '', _up, _UNNAMED),
-    'splits misnamed': (7, '', _rename(train='Training', val='Validation', test='Testing'), _NO_SPLITS, 'Training'),
+    'splits under other usual names': (7, '', _rename(train='Training', val='Validation', test='Testing')),
+    'splits misnamed': (7, '', _rename(train='a', val='b', test='c'), 'several data sets'),
     'a file instead of a folder': (7, '', lambda d: (shutil.rmtree(d), write_file(d/'train', b'x')), _NO_SPLITS)}
 
 def bad_trees(folder:str|Path, # Where to write

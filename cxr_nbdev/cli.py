@@ -6,7 +6,7 @@
 __all__ = ['NOT_A_DEVICE', 'CHECKPOINT_SUFFIXES', 'hyphens', 'run_command', 'number_or_name', 'make_parser', 'config_from',
            'check_parser', 'check', 'train_parser', 'train_config', 'train', 'evaluate_parser', 'evaluate',
            'calibrate_parser', 'calibrate', 'compare_parser', 'compare', 'split_images', 'predict_parser', 'predict',
-           'download_parser', 'download', 'demo_parser', 'demo']
+           'export_parser', 'export', 'download_parser', 'download', 'demo_parser', 'demo']
 
 # %% ../nbs/app/00_cli.ipynb #07397fbb
 import argparse, os, sys, warnings
@@ -16,7 +16,7 @@ from pathlib import Path
 from . import __version__
 from .core import BadInput, CxrError, DISK_ERRNOS, printable
 from .config import GROUPS, CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig
-from .config import EvalConfig, PredictConfig, TrainConfig, flag, load_config
+from .config import EvalConfig, ExportConfig, PredictConfig, TrainConfig, flag, load_config
 
 # %% ../nbs/app/00_cli.ipynb #4e3bd2e3
 def hyphens(argv:list, # Flags as typed
@@ -224,7 +224,7 @@ def compare(argv:list|None=None, # Flags; None for those of the process
     return run_command('cxr_compare', main, compare_parser(), argv)
 
 # %% ../nbs/app/00_cli.ipynb #c117b66b
-CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
+CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors', '.onnx')
 
 def split_images(config:PredictConfig, # As parsed
                 )->PredictConfig: # The same object
@@ -249,6 +249,18 @@ def predict(argv:list|None=None, # Flags; None for those of the process
     return run_command('cxr_predict', main, predict_parser(), argv)
 
 # %% ../nbs/app/00_cli.ipynb #87056c58
+def export_parser()->argparse.ArgumentParser:
+    "Make the parser of `cxr_export`."
+    return make_parser('cxr_export', ExportConfig, 'Export a checkpoint to ONNX, as float32 or int8.')
+
+def export(argv:list|None=None, # Flags; None for those of the process
+          )->int: # Exit code
+    "Run `cxr_export`."
+    def main(args):
+        from cxr_nbdev import pipeline
+        pipeline.export(config_from(args, ExportConfig))
+    return run_command('cxr_export', main, export_parser(), argv)
+
 def download_parser()->argparse.ArgumentParser:
     "Make the parser of `cxr_download`."
     text = 'Fetch the Kermany chest radiographs, verified and resumable.'

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GROUPS', 'LAYOUTS', 'POINTS', 'MODEL_NAMES', 'scratch_models', 'option', 'DataOptions', 'TrainConfig',
            'CheckpointConfig', 'EvalConfig', 'PredictConfig', 'DataCheckConfig', 'CalibrateConfig', 'CompareConfig',
-           'DownloadConfig', 'DemoConfig', 'flag', 'check_least', 'check_choices', 'check_config', 'check_eval_config',
-           'check_predict_config', 'save_config', 'load_config', 'check_resume']
+           'DownloadConfig', 'ExportConfig', 'DemoConfig', 'flag', 'check_least', 'check_choices', 'check_config',
+           'check_eval_config', 'check_predict_config', 'save_config', 'load_config', 'check_resume']
 
 # %% ../nbs/01_config.ipynb #1d8d1319
 import warnings
@@ -224,6 +224,17 @@ class DownloadConfig:
     checksum:str|None = option('', None, 'refuse a file with another checksum', metavar='sha256:...')
     archive:str|None = option('', None, 'unpack this zip, fetched from Kaggle with a browser, instead of downloading',
                               metavar='ZIP')
+
+@dataclass
+class ExportConfig:
+    "Every option of an export to ONNX."
+    checkpoint:str|None = option('', None, 'best_model.pth', metavar='FILE', required=True)
+    output:str|None = option('', None, 'file to write (default: the name of the checkpoint with .onnx)', metavar='FILE')
+    int8:bool = option('', False, 'eight-bit weights and activations; needs --data-dir')
+    data_dir:str|None = option('', None, 'data set whose training images give the ranges of --int8')
+    model:str|None = option('', None, 'name of the model, where the checkpoint does not say', metavar='NAME')
+    img_size:int|None = option('', None, "side of the input, pixels (default: the checkpoint's, else 224)")
+    force:bool = option('', False, 'overwrite the file')
 
 @dataclass
 class DemoConfig:

@@ -7,7 +7,8 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-extras = {key.removesuffix('_requirements'): value.split() for key, value in cfg.items() if key.endswith('_requirements')}
+extras = {key.removesuffix('_requirements'): value.split()
+          for key, value in cfg.items() if key.endswith('_requirements')}
 extras['dev'] = sorted({package for packages in extras.values() for package in packages}) # tests need them all
 
 setup(

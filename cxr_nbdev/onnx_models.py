@@ -10,6 +10,7 @@ import json
 import numpy as np, torch
 from pathlib import Path
 from torch import nn
+from fastcore.basics import patch
 from .core import BadInput, CheckpointError, Unavailable, atomic_path, jsonable, package_versions, printable
 from .core import sha256_file
 from .images import to_square
@@ -144,6 +145,7 @@ def softmax(logits:np.ndarray, # (n,k)
     e = np.exp(logits.astype(float) - logits.max(1, keepdims=True))
     return e/e.sum(1, keepdims=True)
 
+# %% ../nbs/inference/05_onnx_models.ipynb #ba2a9638
 class OnnxPredictor(BasePredictor):
     "Predict images with an exported network, by ONNX Runtime."
     def __init__(self, file:str|Path, # From `export_onnx`
@@ -181,16 +183,18 @@ class OnnxPredictor(BasePredictor):
         if len(self.classes) == 2: p = p[:,1]
         return calibrate(p, self.calibration) if self.calibration else p
 
-    def maps(self,
-             images:list, # (h,w) uint8 each, of any size
-            )->np.ndarray: # (n,k,gh,gw): raw class activation maps, where the file has them
-        "Compute class activation maps without a gradient: Grad-CAM's, before its negative values are cut."
-        if not self.has_maps:
-            raise BadInput(f"{printable(self.info['checkpoint'])}: its network does not end in an average and a "
-                           'linear layer; draw its heat maps from the checkpoint')
-        return self._run(images, 'maps')
+# %% ../nbs/inference/05_onnx_models.ipynb #ff9cd9f6
+@patch
+def maps(self:OnnxPredictor,
+         images:list, # (h,w) uint8 each, of any size
+        )->np.ndarray: # (n,k,gh,gw): raw class activation maps, where the file has them
+    "Compute class activation maps without a gradient: Grad-CAM's, before its negative values are cut."
+    if not self.has_maps:
+        raise BadInput(f"{printable(self.info['checkpoint'])}: its network does not end in an average and a "
+                       'linear layer; draw its heat maps from the checkpoint')
+    return self._run(images, 'maps')
 
-# %% ../nbs/inference/05_onnx_models.ipynb #a7e13089
+# %% ../nbs/inference/05_onnx_models.ipynb #39ac65d7
 class _Reader:
     "Images for the measurement of ranges, as onnxruntime asks for them."
     def __init__(self, squares:np.ndarray, bs:int=16):

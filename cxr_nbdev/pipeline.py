@@ -271,7 +271,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
 # %% ../nbs/pipeline/01_pipeline.ipynb #a18797d0
 RANGE_IMAGES = 200 # training images that give the ranges of int8
 
-def _training_squares(folder:str|Path, size:int)->'np.ndarray':
+def _training_squares(folder:str|Path, size:int):
     "Squares of training images, every n-th of the sorted names."
     import numpy as np
     from cxr_nbdev.dataset import DataSet

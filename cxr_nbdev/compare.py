@@ -7,35 +7,62 @@ __all__ = ['compare_table', 'format_terminal', 'pairwise_tests', 'forest_figure'
            'comparison_text', 'write_comparison', 'load_evaluations', 'read_evaluation', 'read_predictions']
 
 # %% ../nbs/evaluation/08_compare.ipynb #1b75b49f
-import io, math, os, sys, textwrap
+import math, os, sys, textwrap
 import numpy as np, pandas as pd
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from .core import BadInput, atomic_path, new_results_folder, printable
-from .paired import delong_test, holm, mcnemar_test, paired_bootstrap, threshold_stat
+from .stats import class_accuracy, macro_auc
+from .paired import delong_test, holm, mcnemar_test, paired_bootstrap, paired_classes, threshold_stat
+from .figures import p_text, png_bytes
 from .evaluations import load_evaluations, read_evaluation, read_predictions
 
 # %% ../nbs/evaluation/08_compare.ipynb #83b6e6ae
 _all_ = ['load_evaluations', 'read_evaluation', 'read_predictions'] # stood here until they got a page of their own
 
 # %% ../nbs/evaluation/08_compare.ipynb #4a8a0be7
-_COLUMNS = {'Accuracy': 'accuracy', 'Precision': 'ppv', 'Recall': 'sensitivity', 'F1-Score': 'f1', 'ROC-AUC': 'roc_auc',
-            'Specificity': 'specificity', 'Balanced accuracy': 'balanced_accuracy'}
+@dataclass
+class _Layout:
+    "What a comparison shows: of two classes, or means over three classes and more."
+    columns:dict # Title -> statistic
+    heads:dict # Title -> head on the terminal
+    area:str # Title of the AUC
+    spread:tuple # Titles of the columns with intervals, which the figure shows
+    footer:str # Below the table on the terminal
+
+_TWO = _Layout({'Accuracy': 'accuracy', 'Precision': 'ppv', 'Recall': 'sensitivity', 'F1-Score': 'f1',
+                'ROC-AUC': 'roc_auc', 'Specificity': 'specificity', 'Balanced accuracy': 'balanced_accuracy'},
+               {'Accuracy': 'Accuracy (95 %)', 'Precision': 'Prec.', 'Recall': 'Recall', 'F1-Score': 'F1',
+                'ROC-AUC': 'ROC-AUC (95 %)', 'Specificity': 'Spec.', 'Balanced accuracy': 'Bal.'},
+               'ROC-AUC', ('Accuracy', 'ROC-AUC', 'Recall', 'Specificity'), 'recall: sensitivity for PNEUMONIA')
+_MANY = _Layout({'Accuracy': 'accuracy', 'Macro precision': 'precision_macro', 'Macro recall': 'balanced_accuracy',
+                 'Macro F1': 'f1_macro', 'Macro AUC': 'roc_auc'},
+                {'Accuracy': 'Accuracy (95 %)', 'Macro precision': 'Prec.', 'Macro recall': 'Recall', 'Macro F1': 'F1',
+                 'Macro AUC': 'Macro AUC (95 %)'},
+                'Macro AUC', ('Accuracy', 'Macro AUC', 'Macro recall'), 'macro: mean over the classes')
+
+def _layout(table:pd.DataFrame)->_Layout:
+    "Layout of a comparison table."
+    return _MANY if f'{_MANY.area} (%)' in table else _TWO
 
 def _best_first(evals:pd.DataFrame)->pd.DataFrame:
     "Rows by accuracy, then AUC, then name."
     return evals.sort_values(['accuracy', 'roc_auc', 'model'], ascending=[False, False, True], na_position='last')
 
+# %% ../nbs/evaluation/08_compare.ipynb #a887b386
 def compare_table(evals:pd.DataFrame, # As `load_evaluations` gives it
                  )->pd.DataFrame: # One row per model, in percent and not rounded, the best first; attrs['notes']
     "Make the comparison table."
     evals = _best_first(evals)
+    layout = _TWO if len(evals.classes.iloc[0]) == 2 else _MANY
     data = {'Model': evals.model}
-    for title, name in _COLUMNS.items(): data[f'{title} (%)'] = 100*evals[name].astype(float)
-    for title in ('Accuracy', 'ROC-AUC', 'Recall', 'Specificity'):
-        for end in ('low', 'high'): data[f'{title} 95% {end} (%)'] = 100*evals[f'{_COLUMNS[title]}_{end}'].astype(float)
+    for title, name in layout.columns.items(): data[f'{title} (%)'] = 100*evals[name].astype(float)
+    for title in layout.spread:
+        for end in ('low', 'high'):
+            data[f'{title} 95% {end} (%)'] = 100*evals[f'{layout.columns[title]}_{end}'].astype(float)
     table = pd.DataFrame({**data, 'Images': evals.n}).reset_index(drop=True)
-    table.attrs['notes'] = list(evals.attrs.get('notes', []))
+    table.attrs.update(notes=list(evals.attrs.get('notes', [])), positive=evals.classes.iloc[0][1])
     return table
 
 # %% ../nbs/evaluation/08_compare.ipynb #fa108c56
@@ -52,28 +79,27 @@ def _percent(v:float, low:float|None=None, high:float|None=None)->str:
     return f'{v:.2f} ({low:.1f}-{high:.1f})'
 
 # %% ../nbs/evaluation/08_compare.ipynb #91b988a9
-_HEADS = {'Accuracy': 'Accuracy (95 %)', 'Precision': 'Prec.', 'Recall': 'Recall', 'F1-Score': 'F1',
-          'ROC-AUC': 'ROC-AUC (95 %)', 'Specificity': 'Spec.', 'Balanced accuracy': 'Bal.'}
-_WITH_INTERVAL = ('Accuracy', 'ROC-AUC')
-
 def format_terminal(table:pd.DataFrame, # As `compare_table` gives it
                     bold:bool|None=None, # Escape sequences for the best row; None: when stdout is a terminal
                    )->str: # Lines of at most 100 characters
     "Lay the table out for a terminal, the best row marked."
     if bold is None: bold = _may_be_bold(sys.stdout)
+    layout = _layout(table)
+    heads, wide = layout.heads, ('Accuracy', layout.area)
     width = max(len(printable(m, 20)) for m in ['Model', *table.Model])
     def line(mark, model, cells):
-        columns = [f'{c:>{20 if title in _WITH_INTERVAL else 6}}' for title, c in cells.items()]
+        columns = [f'{c:>{20 if title in wide else 6}}' for title, c in cells.items()]
         return ' '.join([f'{mark} {model:{width}}', *columns])
     def cell(row, title):
-        if title not in _WITH_INTERVAL: return _percent(row[f'{title} (%)'])
+        if title not in wide: return _percent(row[f'{title} (%)'])
         return _percent(*(row[f'{title}{o} (%)'] for o in ('', ' 95% low', ' 95% high')))
-    lines = [line(' ', 'Model', _HEADS)]
+    lines = [line(' ', 'Model', heads)]
     lines.append('-'*len(lines[0]))
     for i, row in table.iterrows():
-        text = line(' ' if i else '*', printable(row.Model, 20), {title: cell(row, title) for title in _HEADS})
+        text = line(' ' if i else '*', printable(row.Model, 20), {title: cell(row, title) for title in heads})
         lines.append(f'\033[1m{text}\033[0m' if bold and not i else text)
-    lines.append(f'* highest accuracy; percent of {table.Images[0]} images; recall: sensitivity for PNEUMONIA')
+    footer = layout.footer.replace('PNEUMONIA', printable(table.attrs.get('positive', 'PNEUMONIA'), 30))
+    lines.append(f'* highest accuracy; percent of {table.Images[0]} images; {footer}')
     return '\n'.join(lines)
 
 # %% ../nbs/evaluation/08_compare.ipynb #2918f3df
@@ -96,14 +122,25 @@ def _test_pair(a:pd.Series, b:pd.Series, n_boot:int)->dict:
     if list(a.predictions.file) != list(b.predictions.file) or list(y) != list(b.predictions.y):
         raise BadInput(f'{printable(b.folder)} and {printable(a.folder)}: predictions of other images, '
                        'so they cannot be compared; evaluate both on one data set')
+    test = _test_two_classes if len(a.classes) == 2 else _test_classes
+    auc, accuracy, mcnemar = test(a, b, y, patients, n_boot)
+    row = dict(first=a.model, second=b.model, **_in_points('auc', auc), **_in_points('accuracy', accuracy))
+    return dict(row, only_first=mcnemar['only_a'], only_second=mcnemar['only_b'], mcnemar_p=mcnemar['p'])
+
+def _test_two_classes(a:pd.Series, b:pd.Series, y:np.ndarray, patients:np.ndarray, n_boot:int)->tuple:
+    "Tests of the AUC (DeLong), of the accuracy (bootstrap) and of the decisions (McNemar)."
     p, q = (o.predictions.probability.to_numpy() for o in (a, b))
     one, two = _decisions(a), _decisions(b)
     accuracy, decisions = threshold_stat('accuracy'), (one.astype(float), two.astype(float))
-    row = dict(first=a.model, second=b.model)
-    row.update(_in_points('auc', delong_test(y, p, q, patients)))
-    row.update(_in_points('accuracy', paired_bootstrap(accuracy, y, *decisions, patients, n_boot, seed=0)))
-    mcnemar = mcnemar_test(y, one, two)
-    return dict(row, only_first=mcnemar['only_a'], only_second=mcnemar['only_b'], mcnemar_p=mcnemar['p'])
+    return (delong_test(y, p, q, patients), paired_bootstrap(accuracy, y, *decisions, patients, n_boot, seed=0),
+            mcnemar_test(y, one, two))
+
+def _test_classes(a:pd.Series, b:pd.Series, y:np.ndarray, patients:np.ndarray, n_boot:int)->tuple:
+    "Tests of the macro AUC and of the accuracy (bootstrap), and of which images are right (McNemar)."
+    p, q = (o.predictions[[f'p_{name}' for name in a.classes]].to_numpy(float) for o in (a, b))
+    right = [(o.argmax(1) == y).astype(int) for o in (p, q)]
+    tests = [paired_classes(stat, y, p, q, patients, n_boot) for stat in (macro_auc, class_accuracy)]
+    return (*tests, mcnemar_test(np.ones(len(y), int), *right))
 
 # %% ../nbs/evaluation/08_compare.ipynb #8e27ecc9
 def pairwise_tests(evals:pd.DataFrame, # As `load_evaluations` gives it
@@ -121,6 +158,7 @@ def pairwise_tests(evals:pd.DataFrame, # As `load_evaluations` gives it
         tests.insert(list(tests).index(f'{name}_p')+1, f'{name}_p_holm', column)
     told = evals.identity.dropna() if 'identity' in evals else ()
     if any(not o.known for o in told): tests.attrs['of'] = 'other images, each counted as one patient: not known'
+    if len(evals.classes.iloc[0]) > 2: tests.attrs['area'] = _MANY.area
     if not has.all():
         names = ', '.join(evals.model[~has])
         tests.attrs['notes'] = [f'No predictions_{split}.csv beside the metrics of {names}: no paired test there.']
@@ -133,7 +171,7 @@ def forest_figure(tests:pd.DataFrame, # As `pairwise_tests` gives it
     from matplotlib.figure import Figure
     fig = Figure(figsize=(9, 1.3+.3*len(tests)), dpi=80, layout='constrained')
     axes = fig.subplots(1, 2, sharey=True)
-    for ax, name, title in zip(axes, ('auc', 'accuracy'), ('ROC-AUC', 'Accuracy')):
+    for ax, name, title in zip(axes, ('auc', 'accuracy'), (tests.attrs.get('area', 'ROC-AUC'), 'Accuracy')):
         for i, r in enumerate(tests.to_dict('records')):
             color = '#c8401e' if r[f'{name}_p_holm'] < .05 else '#777777'
             ax.plot([r[f'{name}_low'], r[f'{name}_high']], [i, i], color=color, lw=2)
@@ -158,12 +196,13 @@ _READINGS = [('Architecture evolution', 'is a newer network better?', ('alexnet'
               ('custom_resnet18', 'custom_resnet_cbam')),
              ('Transfer', 'do ImageNet weights help? (if plain_resnet18 started from them)',
               ('custom_resnet18', 'plain_resnet18'))]
-_MEASURES = {'Accuracy': 'accuracy', 'ROC-AUC': 'ROC-AUC'} # in the table: in a sentence
+_MEASURES = {'Accuracy': 'accuracy', 'ROC-AUC': 'ROC-AUC', 'Macro AUC': 'macro AUC'} # in the table: in a sentence
 
 def _read_by_intervals(a:pd.Series, b:pd.Series)->tuple:
     "Say how model b differs from model a; the text, and the measures in which it is more than noise."
     parts, clear = [], []
     for title, name in _MEASURES.items():
+        if f'{title} (%)' not in a: continue
         x, y = a[f'{title} (%)'], b[f'{title} (%)']
         half = max((o[f'{title} 95% high (%)'] - o[f'{title} 95% low (%)'])/2 for o in (a, b))
         if not math.isfinite(y-x+half):
@@ -185,19 +224,26 @@ def _find_test(first:str, second:str, tests:pd.DataFrame|None)->tuple:
         if len(found): return found.iloc[0], sign
     return None, 0
 
+def _difference_text(test:pd.Series, key:str, sign:int)->str:
+    "A difference in points with its interval and p; no interval where both systems gave the same."
+    p, difference = test[f'{key}_p'], f"{sign*test[f'{key}_difference'] + 0.:+.2f} points" # no -0
+    low, high = sorted(sign*test[f'{key}_{end}'] for end in ('low', 'high'))
+    ends = 'no interval, since resampling never changes it' if low != low else f'{low:+.2f} to {high:+.2f}'
+    return f"{difference} ({ends}; p {p_text(p)}, {p_text(test[f'{key}_p_holm'])} by Holm)"
+
 def _read_by_tests(a:pd.Series, b:pd.Series, test:pd.Series, sign:int)->tuple:
     "The same by the paired tests of this pair."
     parts, clear = [], []
-    for title, key in (('Accuracy', 'accuracy'), ('ROC-AUC', 'auc')):
-        name, p, p_holm = _MEASURES[title], test[f'{key}_p'], test[f'{key}_p_holm']
+    for title, name in _MEASURES.items():
+        if f'{title} (%)' not in a: continue
+        key = 'accuracy' if title == 'Accuracy' else 'auc'
+        p_holm = test[f'{key}_p_holm']
         if p_holm != p_holm:
             parts.append(f'{name} cannot be tested')
             continue
         if p_holm < .05: clear.append(name)
-        low, high = sorted(sign*test[f'{key}_{end}'] for end in ('low', 'high'))
         values = f'{a[f"{title} (%)"]:.2f} to {b[f"{title} (%)"]:.2f} %'
-        difference = f'{sign*test[f"{key}_difference"]:+.2f} points ({low:+.2f} to {high:+.2f}; p {p:.3f}'
-        parts.append(f'{name} {values}, {difference}, {p_holm:.3f} by Holm)')
+        parts.append(f'{name} {values}, {_difference_text(test, key, sign)}')
     return f'{a.Model} to {b.Model}, paired: ' + '; '.join(parts) + '.', clear
 
 # %% ../nbs/evaluation/08_compare.ipynb #25f7c3df
@@ -244,12 +290,13 @@ def _draw_measure(ax, table:pd.DataFrame, name:str):
 
 # %% ../nbs/evaluation/08_compare.ipynb #fd92bc74
 def compare_figure(table:pd.DataFrame, # As `compare_table` gives it
-                  )->'matplotlib.figure.Figure': # Four panels: accuracy, ROC-AUC, sensitivity, specificity
+                  )->'matplotlib.figure.Figure': # A panel for each measure
     "Draw every model as a dot with its 95 % interval, the best in colour."
     from matplotlib.figure import Figure
     fig = Figure(figsize=(10, 1.3+.42*len(table)), dpi=80, layout='constrained')
-    axes = fig.subplots(1, 4, sharey=True)
-    for ax, name in zip(axes, ('Accuracy', 'ROC-AUC', 'Recall', 'Specificity')): _draw_measure(ax, table, name)
+    panels = _layout(table).spread
+    axes = fig.subplots(1, len(panels), sharey=True)
+    for ax, name in zip(axes, panels): _draw_measure(ax, table, name)
     axes[0].set(ylim=(len(table)-.5, -.7), yticks=range(len(table)))
     labels = [f'{"" if i else "* "}{printable(m, 30)}' for i, m in enumerate(table.Model)]
     axes[0].set_yticklabels(labels, parse_math=False)
@@ -269,23 +316,18 @@ def comparison_text(table:pd.DataFrame, # As `compare_table` gives it
     return '\n\n'.join(textwrap.fill(o, width, break_on_hyphens=False) for o in paragraphs)
 
 # %% ../nbs/evaluation/08_compare.ipynb #8db71cbb
-def _png(fig)->bytes:
-    "A figure as the bytes of a PNG."
-    image = io.BytesIO()
-    fig.savefig(image, format='png', dpi=120)
-    return image.getvalue()
-
 def _csv(table:pd.DataFrame, **kw)->bytes:
     "A table as the bytes of a CSV."
     return table.to_csv(index=False, lineterminator='\n', **kw).encode()
 
 def _comparison_files(output:Path, table:pd.DataFrame, tests:pd.DataFrame, text:str)->dict:
     "Content of every file of a comparison, by path."
-    files = {output: _csv(table, float_format='%.2f'), output.with_suffix('.png'): _png(compare_figure(table)),
+    picture = png_bytes(compare_figure(table), 120)
+    files = {output: _csv(table, float_format='%.2f'), output.with_suffix('.png'): picture,
              output.with_suffix('.txt'): f'{format_terminal(table, bold=False)}\n\n{text}\n'.encode()}
     if len(tests):
         files[output.with_name(f'{output.stem}_tests.csv')] = _csv(tests.round(5))
-        files[output.with_name(f'{output.stem}_differences.png')] = _png(forest_figure(tests))
+        files[output.with_name(f'{output.stem}_differences.png')] = png_bytes(forest_figure(tests), 120)
     return files
 
 # %% ../nbs/evaluation/08_compare.ipynb #6f1b8b13

@@ -10,10 +10,12 @@ import math
 import numpy as np, pandas as pd
 from pathlib import Path
 from .core import BadInput, printable, read_json
-from .stats import proportions
+from .stats import check_class_arrays, proportions, wilson_interval
 from .intervals import auc_interval
 from .images import classes
 from .patients import Identity
+from .multiclass import class_table_statistics
+from .evaluate import unfinished_file
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #25105dd3
 def _fraction(value:object, what:str, where:str)->float:
@@ -24,87 +26,146 @@ def _fraction(value:object, what:str, where:str)->float:
                        'evaluate again')
     return float(value)
 
-def _confusion(d:dict, where:str)->dict:
-    "The 2 x 2 table of a file: tp, fp, tn, fn."
+def _square_table(d:dict, k:int, where:str)->list:
+    "The K x K table of a file, row by row."
     m = d['confusion_matrix']
-    square = isinstance(m, list) and len(m) == 2 and all(isinstance(o, list) and len(o) == 2 for o in m)
+    square = isinstance(m, list) and len(m) == k and all(isinstance(o, list) and len(o) == k for o in m)
     cells = [o for row in m for o in row] if square else []
     if not cells or any(type(o) is not int or not 0 <= o < 10**9 for o in cells) or not sum(cells):
-        raise BadInput(f'{where}: confusion_matrix is {printable(m, 60)}, not two rows of two counts; evaluate again')
-    tn, fp, fn, tp = cells
+        rows = 'two rows of two counts' if k == 2 else f'{k} rows of {k} counts'
+        raise BadInput(f'{where}: confusion_matrix is {printable(m, 60)}, not {rows}; evaluate again')
+    return m
+
+def _confusion(d:dict, where:str)->dict:
+    "The 2 x 2 table of a file: tp, fp, tn, fn."
+    (tn, fp), (fn, tp) = _square_table(d, 2, where)
     return dict(tp=tp, fp=fp, tn=tn, fn=fn)
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #79dea71b
+def _check_values(found:dict, where:str):
+    "Refuse values that are not what the table says; `found` has pairs of both by name."
+    for what, (value, want) in found.items():
+        if isinstance(value, (int, float)) and not abs(value-want) < 5e-4:
+            raise BadInput(f'{where}: {what} {value:g} does not fit its confusion matrix ({want:g}); evaluate again')
+
 def _check_figures(d:dict, counts:dict, where:str):
     "Refuse a file whose accuracy, number of images or recall does not fit its 2 x 2 table."
     tp, fp, tn, fn = counts.values()
-    n, recall = sum(counts.values()), None
+    n, recall, positive = sum(counts.values()), None, _class_names(d, where)[1]
     report = d.get('classification_report')
-    ill = report.get('PNEUMONIA') if isinstance(report, dict) else None
+    ill = report.get(positive) if isinstance(report, dict) else None
     if isinstance(ill, dict) and tp+fn: recall = ill.get('recall')
-    for what, found, want in [('accuracy', d['accuracy'], (tp+tn)/n), ('n', d.get('n'), n),
-                              ('recall of PNEUMONIA', recall, tp/max(1, tp+fn))]:
-        if isinstance(found, (int, float)) and not abs(found-want) < 5e-4:
-            raise BadInput(f'{where}: {what} {found:g} does not fit its confusion matrix ({want:g}); evaluate again')
+    found = {'accuracy': (d['accuracy'], (tp+tn)/n), 'n': (d.get('n'), n),
+             f'recall of {printable(positive, 40)}': (recall, tp/max(1, tp+fn))}
+    _check_values(found, where)
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #6cfcf4f2
-def _file_interval(d:dict, where:str)->list|None:
-    "The AUC interval that the file brings, checked."
-    pair = d['intervals'].get('roc_auc') if isinstance(d.get('intervals'), dict) else None
+def _class_names(d:dict, where:str)->list:
+    "The names of the classes that a metrics file is about; NORMAL and PNEUMONIA where it does not say."
+    names = d.get('classes', classes)
+    sound = isinstance(names, list) and len(names) > 1 and all(isinstance(n, str) for n in names)
+    if not sound or len(set(names)) < len(names):
+        raise BadInput(f'{where}: its classes are not two names or more; evaluate again')
+    return names
+
+def _file_interval(d:dict, name:str, where:str)->list|None:
+    "The interval of a statistic that the file brings, checked."
+    pair = d['intervals'].get(name) if isinstance(d.get('intervals'), dict) else None
     if pair is None: return None
-    ends = [_fraction(o, 'an end of the interval of roc_auc', where) for o in pair] if isinstance(pair, list) else []
+    ends = [_fraction(o, f'an end of the interval of {name}', where) for o in pair] if isinstance(pair, list) else []
     if len(ends) != 2 or not ends[0] <= ends[1]:
-        raise BadInput(f'{where}: the interval of roc_auc is {printable(pair, 60)}, not [low, high]; evaluate again')
+        raise BadInput(f'{where}: the interval of {name} is {printable(pair, 60)}, not [low, high]; evaluate again')
     return ends
 
 def _auc_with_interval(d:dict, counts:dict, where:str)->tuple:
     "The AUC, its interval from the file or else from the sizes, and whether it is from the sizes."
-    area, pair = _fraction(d['roc_auc'], 'roc_auc', where), _file_interval(d, where)
+    area, pair = _fraction(d['roc_auc'], 'roc_auc', where), _file_interval(d, 'roc_auc', where)
     n_pneumonia, n_normal = counts['tp']+counts['fn'], counts['tn']+counts['fp']
     if math.isnan(area) or not (n_pneumonia and n_normal): return math.nan, None, False
     if pair: return area, pair, False
     return area, auc_interval(area, n_pneumonia, n_normal), True
 
+def _by_patient(d:dict)->bool:
+    "Does the file say that its intervals are by patient?"
+    how = d.get('interval_from')
+    return isinstance(how, dict) and 'by patient' in str(how.get('accuracy'))
+
 # %% ../nbs/evaluation/07_evaluations.ipynb #97386920
 def read_evaluation(path:str|Path, # A metrics_test.json of `cxr_evaluate` or of the student study
                     split:str='test', # Refuse the file when it says another split
-                   )->dict: # Counts, fractions with NAME_low and NAME_high, identity, test_hash, architecture, threshold
-    "Read and check one evaluation; statistics come from its 2 x 2 table."
+                   )->dict: # Counts, fractions with NAME_low and NAME_high, classes, identity, test_hash, architecture, ...
+    "Read and check one evaluation; statistics come from its table of counts."
     d, where = read_json(path), printable(path)
     lacks = [k for k in ('accuracy', 'confusion_matrix', 'roc_auc') if not isinstance(d, dict) or k not in d]
     if lacks: raise BadInput(f'{where}: has no {lacks[0]}, so it is not an evaluation; evaluate the model again')
     if d.get('split', split) != split:
         raise BadInput(f'{where}: is about the split {printable(d["split"], 40)}, not {split}; evaluate on {split}')
     _fraction(d['accuracy'], 'accuracy', where)
+    names = _class_names(d, where)
+    row, values, intervals = (_two_classes if len(names) == 2 else _many_classes)(d, len(names), where)
+    for name, value in values.items():
+        low, high = intervals.get(name) or (None, None)
+        row.update({name: value, f'{name}_low': low, f'{name}_high': high})
+    kinds = dict(test_hash=('test_hash', str), architecture=('model', str), threshold=('threshold', (int, float)))
+    known = {k: d[name] if isinstance(d.get(name), kind) else None for k, (name, kind) in kinds.items()}
+    row.update(classes=tuple(names), identity=Identity.from_facts(d.get('patients')), by_patient=_by_patient(d))
+    return dict(row, **known)
+
+def _two_classes(d:dict, k:int, where:str)->tuple:
+    "Counts, values and intervals of two classes; an interval of the file comes before one from the counts."
     counts = _confusion(d, where)
     _check_figures(d, counts, where)
     values, intervals = proportions(counts)
+    intervals = {name: _file_interval(d, name, where) or pair for name, pair in intervals.items()}
     values['roc_auc'], intervals['roc_auc'], formula = _auc_with_interval(d, counts, where)
     tp, fp, tn, fn = counts.values()
-    row = dict(n=tp+fp+tn+fn, n_normal=tn+fp, n_pneumonia=tp+fn, **counts, formula=formula)
-    for name, value in values.items():
-        low, high = intervals[name] or (None, None)
-        row.update({name: value, f'{name}_low': low, f'{name}_high': high})
-    kinds = dict(test_hash=('test_hash', str), architecture=('model', str), threshold=('threshold', (int, float)))
-    row['identity'] = Identity.from_facts(d.get('patients'))
-    return dict(row, **{k: d[name] if isinstance(d.get(name), kind) else None for k, (name, kind) in kinds.items()})
+    sizes = dict(n=tp+fp+tn+fn, n_normal=tn+fp, n_pneumonia=tp+fn, sizes=(tn+fp, tp+fn))
+    return dict(**sizes, **counts, formula=formula), values, intervals
+
+def _many_classes(d:dict, k:int, where:str)->tuple:
+    "The same for three classes and more: statistics are means over the classes."
+    table = np.array(_square_table(d, k, where))
+    n, right = int(table.sum()), int(np.diag(table).sum())
+    _check_values(dict(accuracy=(d['accuracy'], right/n), n=(d.get('n'), n)), where)
+    values = {name: float(v[0]) for name, v in class_table_statistics(table[None]).items() if name != 'mcc'}
+    values['roc_auc'] = _fraction(d['roc_auc'], 'roc_auc', where)
+    intervals = {name: _file_interval(d, name, where) for name in values}
+    intervals['accuracy'] = intervals['accuracy'] or list(wilson_interval(right, n))
+    return dict(n=n, sizes=tuple(table.sum(1).tolist()), formula=False), values, intervals
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #0de0e186
 def _same_images(evals:pd.DataFrame, file:str):
-    "Refuse evaluations that are not about the same images."
+    "Refuse evaluations that are not about the same classes and the same images."
     known = evals[evals.test_hash.notna()]
-    checks = [(evals, ['n_normal', 'n_pneumonia'], 'numbers of NORMAL and PNEUMONIA images'),
-              (known, ['test_hash'], 'test files')]
-    def values(row, keys): return printable('/'.join(str(o) for o in row[keys]), 20)
-    for rows, keys, what in checks:
+    _same_classes(evals, file)
+    names = printable(' and '.join(evals.classes.iloc[0]), 60)
+    checks = [(evals, 'sizes', f'numbers of {names} images'), (known, 'test_hash', 'test files')]
+    def values(row, key): return printable('/'.join(map(str, row[key])) if key == 'sizes' else row[key], 20)
+    for rows, key, what in checks:
         for i in range(1, len(rows)):
             a, b = rows.iloc[0], rows.iloc[i]
-            if list(a[keys]) == list(b[keys]): continue
+            if a[key] == b[key]: continue
             raise BadInput(f'{printable(b.folder/file)} and {printable(a.folder/file)}: other {what} '
-                           f'({values(a, keys)} and {values(b, keys)}), so they cannot be compared; '
+                           f'({values(a, key)} and {values(b, key)}), so they cannot be compared; '
                            'evaluate both on one data set')
 
+def _same_classes(evals:pd.DataFrame, file:str):
+    "Refuse evaluations of different numbers of classes, and of three or more classes that differ."
+    first = evals.iloc[0]
+    for _, row in evals.iterrows():
+        if len(row.classes) == len(first.classes) == 2 or row.classes == first.classes: continue
+        one, two = (printable(', '.join(o.classes), 80) for o in (first, row))
+        raise BadInput(f'{printable(row.folder/file)} and {printable(first.folder/file)}: have the classes {two} and '
+                       f'{one}, so they cannot be compared; give a folder with evaluations of the same classes')
+
 # %% ../nbs/evaluation/07_evaluations.ipynb #c1843b16
+def _interval_notes(evals:pd.DataFrame)->list:
+    "Which intervals are by patient and which by image, where both are there."
+    by_patient, by_image = (', '.join(evals.model[evals.by_patient == which]) for which in (True, False))
+    if not (by_patient and by_image): return []
+    return [f'Intervals are by patient for {by_patient}, and by image for {by_image}: those are too narrow where '
+            'patients have several images.']
+
 def _notes(evals:pd.DataFrame)->list:
     "What a reader of the comparison has to know about its files."
     def names(rows): return ', '.join(rows.model)
@@ -117,6 +178,7 @@ def _notes(evals:pd.DataFrame)->list:
     for words, rows in evals[evals.identity.notna()].groupby(evals.identity.map(lambda o: o and o.words()), sort=False):
         where = '' if len(rows) == len(evals) else f' in {names(rows)}'
         notes.append(f'Patients{where}: {words}. Intervals are 95 %, {rows.identity.iloc[0].intervals()}.')
+    notes += _interval_notes(evals)
     if evals.threshold.nunique(dropna=False) > 1:
         used = ['unknown' if pd.isna(t) else f'{t:.4}' for t in evals.threshold]
         thresholds = ', '.join(f'{model} {t}' for model, t in zip(evals.model, used))
@@ -136,13 +198,24 @@ def load_evaluations(folder:str|Path, # Holds one subfolder per model, each with
     models = sorted(o for o in folder.iterdir() if o.is_dir() and not o.name.startswith(('.', '__')))
     if (folder/file).exists(): raise BadInput(f'{printable(folder)}: is one evaluation; give the folder above it')
     if not models: raise BadInput(f'{printable(folder)}: holds no folder of an evaluation; evaluate some models first')
-    if missing := [printable(o.name, 60) for o in models if not (o/file).exists()]:
-        raise BadInput(f'{printable(folder)}: no {file} in {printable(", ".join(missing), 300)}; '
-                       f'evaluate on {split}, or move these folders away')
-    evals = pd.DataFrame([dict(model=printable(o.name), folder=o, **read_evaluation(o/file, split)) for o in models])
+    there = [o for o in models if (o/file).exists() and not unfinished_file(o, split).exists()]
+    left_out = [printable(o.name, 60) for o in models if o not in there]
+    if not there:
+        raise BadInput(f'{printable(folder)}: no {file} in {printable(", ".join(left_out), 300)}; '
+                       f'evaluate on {split} first')
+    evals = pd.DataFrame([dict(model=printable(o.name), folder=o, **read_evaluation(o/file, split)) for o in there])
     _same_images(evals, file)
     evals.attrs['notes'] = _notes(evals)
+    if left_out: evals.attrs['notes'].append(_left_out(models, there, file, split))
     return evals
+
+def _left_out(models:list, there:list, file:str, split:str)->str:
+    "A note on the folders without a finished evaluation."
+    stopped = [printable(o.name, 60) for o in models if unfinished_file(o, split).exists()]
+    bare = [printable(o.name, 60) for o in models if o not in there and not unfinished_file(o, split).exists()]
+    parts = [f'no {file} in {", ".join(bare)}'] if bare else []
+    if stopped: parts.append(f'the evaluation of {", ".join(stopped)} was not finished')
+    return f'Left out: {"; ".join(parts)}.'
 
 # %% ../nbs/evaluation/07_evaluations.ipynb #d0ddd07e
 def _predictions_csv(file:Path)->pd.DataFrame:
@@ -154,29 +227,35 @@ def _predictions_csv(file:Path)->pd.DataFrame:
         raise BadInput(f'{printable(file)}: has no column {lacks[0]}, so it holds no predictions; evaluate again')
     return t
 
-def _class_names(file:Path)->list:
-    "The names of the two classes that a metrics file is about."
-    names = read_json(file).get('classes', classes)
-    if not (isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names)):
-        raise BadInput(f'{printable(file)}: its classes are not two names; evaluate again')
-    return names
-
 # %% ../nbs/evaluation/07_evaluations.ipynb #e24531eb
-def read_predictions(folder:str|Path, # Of an evaluation
-                     split:str='test', # test or val
-                    )->pd.DataFrame|None: # file, patient, y (1: PNEUMONIA), probability, by file; None without a file
-    "Read and check the predictions beside an evaluation."
-    file = Path(folder)/f'predictions_{split}.csv'
-    if not file.exists(): return None
-    t, names = _predictions_csv(file), _class_names(Path(folder)/f'metrics_{split}.json')
-    p = pd.to_numeric(t.probability, errors='coerce')
-    checks = [(~t.label.isin(names), f'a label other than {" and ".join(names)}'),
-              (~p.between(0, 1), 'no probability from 0 to 1'),
-              (t.file.duplicated(), 'an image that was listed before')]
+def _check_rows(file:Path, checks:list):
+    "Refuse a predictions file for its first row that is wrong; `checks` are pairs of marks (n,) and words."
     for wrong, what in checks:
         if not wrong.any(): continue
         row = int(np.flatnonzero(wrong)[0])+2
         raise BadInput(f'{printable(file)}: row {row} has {what}; evaluate again')
-    y = (t.label == names[1]).astype(int)
-    predictions = pd.DataFrame(dict(file=t.file, patient=t.patient.fillna(t.file), y=y, probability=p))
+
+def _probabilities(t:pd.DataFrame, names:list, file:Path)->pd.DataFrame:
+    "Columns of probabilities: `probability` for two classes, p_NAME for more."
+    columns = ['probability'] if len(names) == 2 else [f'p_{name}' for name in names]
+    if lacks := [c for c in columns if c not in t]:
+        raise BadInput(f'{printable(file)}: has no column {printable(lacks[0], 40)}, so it is not of these classes; '
+                       'evaluate again')
+    return t[columns].apply(pd.to_numeric, errors='coerce')
+
+def read_predictions(folder:str|Path, # Of an evaluation
+                     split:str='test', # test or val
+                    )->pd.DataFrame|None: # file, patient, y, probability (of K > 2 p_NAME), by file; None: no file
+    "Read and check the predictions beside an evaluation; y is the number of the class."
+    file, metrics = Path(folder)/f'predictions_{split}.csv', Path(folder)/f'metrics_{split}.json'
+    if not file.exists(): return None
+    t, names = _predictions_csv(file), _class_names(read_json(metrics), printable(metrics))
+    p = _probabilities(t, names, file)
+    listed = ' and '.join(names) if len(names) == 2 else ', '.join(names)
+    _check_rows(file, [(~t.label.isin(names), f'a label other than {listed}'),
+                       (~((p >= 0) & (p <= 1)).all(axis=1), 'no probability from 0 to 1'),
+                       (t.file.duplicated(), 'an image that was listed before')])
+    y = t.label.map(names.index).astype(int)
+    if len(names) > 2: check_class_arrays(y, p.to_numpy()) # rows add up to 1
+    predictions = pd.DataFrame(dict(file=t.file, patient=t.patient.fillna(t.file), y=y)).join(p)
     return predictions.sort_values('file').reset_index(drop=True)

@@ -56,10 +56,10 @@ def select_split(data:DataSet|str|Path, # Data set, or its folder
     return rows, data, data.root
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #04d29b52
-def _read_all(paths:list, progress:bool)->Iterator:
+def _read_all(paths:list, progress:bool, window:list|None)->Iterator:
     "Images of files one by one, under a bar; the first that cannot be read raises."
-    off = None if progress else True
-    for _, image, error in tqdm(read_images(paths), 'predict', len(paths), unit='image', disable=off, leave=False):
+    off, read = None if progress else True, read_images(paths, window=window)
+    for _, image, error in tqdm(read, 'predict', len(paths), unit='image', disable=off, leave=False):
         if error: raise error
         yield image
 
@@ -67,10 +67,11 @@ def predict_once(predictor:Predictor|Ensemble, # The model, or several
                  paths:list, # Image files
                  progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                  keep:tuple=(), # Sides, pixels, of square copies to keep
+                 window:list|None=None, # Centre and width of a DICOM window; None: that of the file
                 )->tuple: # (probabilities (n,), guard's scores (n,) or None, side -> list of (side,side) uint8)
     "Predict image files and score them by the guard, reading each once."
     p, unlike, squares = [], [], {side: [] for side in keep}
-    for images in chunked(_read_all(paths, progress), predictor.bs):
+    for images in chunked(_read_all(paths, progress, window), predictor.bs):
         p.append(predictor.predict_batch(images))
         if predictor.guard: unlike.append(predictor.guard.scores(images))
         for side in keep: squares[side] += [to_square(image, side) for image in images]
@@ -272,7 +273,7 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
     "Predictions table and metrics of the rows of a split."
     predictor_labels(rows.label, data.classes, predictor.classes) # refuses other classes before anything is predicted
     sides = tuple({m.size for m in getattr(predictor, 'predictors', [predictor])}) if config.shortcuts else ()
-    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides)
+    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides, config.window)
     table = prediction_table(predictor, rows, p, data.classes)
     metrics = compute_metrics(table, predictor, rows, config.split, config.n_boot, config.prevalence)
     if len(predictor.classes) == 2:

@@ -93,7 +93,7 @@ def _by_patient(d:dict)->bool:
 # %% ../nbs/evaluation/07_evaluations.ipynb #97386920
 def read_evaluation(path:str|Path, # A metrics_test.json of `cxr_evaluate` or of the student study
                     split:str='test', # Refuse the file when it says another split
-                   )->dict: # Counts, fractions with NAME_low and NAME_high, classes, identity, test_hash, architecture, ...
+                   )->dict: # Counts, fractions with NAME_low and NAME_high, classes, test_hash, ...
     "Read and check one evaluation; statistics come from its table of counts."
     d, where = read_json(path), printable(path)
     lacks = [k for k in ('accuracy', 'confusion_matrix', 'roc_auc') if not isinstance(d, dict) or k not in d]

@@ -84,7 +84,8 @@ def shared_text(metrics:dict, # From `evaluate`
     if not shared: return ''
     patients = shared['patients']
     if patients is not None: return f"{told_by(metrics).shared(patients)}, {shared['hashes']} identical images"
-    unknown = 'patients not known (other keys than in training)' if told_by(metrics).known else told_by(metrics).shared(0)
+    told = told_by(metrics)
+    unknown = 'patients not known (other keys than in training)' if told.known else told.shared(0)
     return f"{unknown}, {shared['hashes']} identical images"
 
 def _calibration_words(metrics:dict)->str:
@@ -187,8 +188,10 @@ def _error_tables(metrics:dict)->list:
 # %% ../nbs/evaluation/06_report.ipynb #699b93b8
 def _is_kermany_test(metrics:dict)->bool:
     "Do split and numbers of images fit the official test folder of Kermany et al. 2018?"
-    n, n_normal = metrics['n'], metrics.get('n_normal', metrics.get('n_by_class', {}).get('NORMAL'))
-    return (metrics['split'], n_normal, n - (n_normal or 0)) == ('test', 234, 390)
+    counts = metrics.get('n_by_class')
+    if counts: n_normal, n_ill = counts.get('NORMAL', 0), metrics['n'] - counts.get('NORMAL', 0)
+    else: n_normal, n_ill = metrics['n_normal'], metrics['n_pneumonia']
+    return (metrics['split'], n_normal, n_ill) == ('test', 234, 390)
 
 def limits(metrics:dict, # From `evaluate`
           )->list: # Sentences

@@ -98,10 +98,7 @@ def prediction_table(predictor:Predictor|Ensemble, # The model, or several
     "Put probabilities beside the rows that they are for."
     names = predictor.classes
     label = predictor_labels(rows.label, known or (classes if len(names) == 2 else names), names)
-    table = pd.DataFrame(dict(file=rows.file, patient=rows.patient, label=label))
-    if np.ndim(p) == 1: return table.assign(probability=p, prediction=predictor.names(p))
-    each = {f'p_{name}': p[:, k] for k, name in enumerate(names)}
-    return table.assign(probability=p.max(1), prediction=predictor.names(p), **each)
+    return pd.DataFrame(dict(file=rows.file, patient=rows.patient, label=label, **predictor.columns(p)))
 
 def predict_table(predictor:Predictor|Ensemble, # The model, or several
                   rows:pd.DataFrame, # file, label, patient

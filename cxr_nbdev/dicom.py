@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_dicom', 'window_levels', 'DicomImage', 'not_frontal_chest']
 
-# %% ../nbs/data/04_dicom.ipynb #dcdebc87
+# %% ../nbs/data/04_dicom.ipynb #955799d5
 import contextlib, importlib.util, io, re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 from .core import BadInput, CxrError, DataError, Unavailable, printable
 from .layout import is_dicom_head
 
-# %% ../nbs/data/04_dicom.ipynb #209ecfc8
+# %% ../nbs/data/04_dicom.ipynb #18305a1d
 def is_dicom(path:str|Path, # A file
             )->bool: # By suffix, or by its first bytes
     "Tell whether a file is DICOM."
@@ -30,7 +30,7 @@ def _dicom_errors():
     except Exception as e:
         raise DataError(f'not readable as DICOM ({type(e).__name__}: cut off or damaged); replace the file') from None
 
-# %% ../nbs/data/04_dicom.ipynb #e6cd0c68
+# %% ../nbs/data/04_dicom.ipynb #16ea49c5
 def _value(ds, name:str):
     "The value of an element; None where it is absent or empty."
     try: value = ds.get(name)
@@ -61,7 +61,7 @@ def _code(ds, name:str)->str:
     "A code string in capitals without padding; '' where the element is absent or empty."
     return str(_value(ds, name) or '').strip(' \0').upper()
 
-# %% ../nbs/data/04_dicom.ipynb #81d8219f
+# %% ../nbs/data/04_dicom.ipynb #e0b5e20d
 _colours = ('RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_ICT', 'YBR_RCT', 'YBR_PARTIAL_420', 'YBR_PARTIAL_422')
 
 def _photometric(ds)->str:
@@ -87,15 +87,16 @@ def _complete_header(ds):
     ds.PixelRepresentation = _number(ds, 'PixelRepresentation', 0)
     ds.BitsStored = stored = _number(ds, 'BitsStored', allocated)
     ds.HighBit = _number(ds, 'HighBit', stored - 1)
-    allowed = dict(BitsAllocated=(8, 16) if kind in _colours else (1, 8, 16, 32), SamplesPerPixel=(3,) if kind in _colours else (1,),
-                   PixelRepresentation=(0, 1), BitsStored=range(1, allocated + 1), HighBit=range(stored - 1, allocated))
+    samples, depths = (3, (8, 16)) if kind in _colours else (1, (1, 8, 16, 32))
+    allowed = dict(BitsAllocated=depths, SamplesPerPixel=(samples,), PixelRepresentation=(0, 1),
+                   BitsStored=range(1, allocated + 1), HighBit=range(stored - 1, allocated))
     for name, values in allowed.items():
         if ds[name].value not in values: raise DataError(f'{name} is not one of the standard; write the file again')
     import pydicom
     if not getattr(ds, 'file_meta', None): ds.file_meta = pydicom.dataset.FileMetaDataset()
     if 'TransferSyntaxUID' not in ds.file_meta: ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
 
-# %% ../nbs/data/04_dicom.ipynb #b26777ef
+# %% ../nbs/data/04_dicom.ipynb #f889afdc
 _EXTRA = 'pip install "cxr_nbdev[dicom]"'
 _imagecodecs = {'1.2.840.10008.1.2.4.51': 'jpeg8_decode', '1.2.840.10008.1.2.4.57': 'jpeg8_decode',
                 '1.2.840.10008.1.2.4.70': 'jpeg8_decode', '1.2.840.10008.1.2.4.80': 'jpegls_decode',
@@ -110,7 +111,7 @@ def _decode_with_imagecodecs(ds, syntax:str)->np.ndarray:
     return getattr(imagecodecs, _imagecodecs[syntax])(get_frame(ds.PixelData, 0, number_of_frames=1), out=out)
 
 def _decoders(ds, syntax)->list:
-    "Functions that decode a compressed data set, the safest first, and whether the one of the extra is among them."
+    "Functions that decode a compressed data set, the safest first."
     from pydicom.pixels import get_decoder
     try: decoder = get_decoder(syntax)
     except NotImplementedError: return []
@@ -140,14 +141,14 @@ def _has_extra()->bool:
     "Is the decoder of the extra `dicom` installed?"
     return importlib.util.find_spec('imagecodecs') is not None
 
-# %% ../nbs/data/04_dicom.ipynb #5cc01314
+# %% ../nbs/data/04_dicom.ipynb #896f9be5
 def _cut_bits(ds, values:np.ndarray)->np.ndarray:
     "Take the stored bits out of the allocated ones."
     bits, low = ds.BitsStored, ds.HighBit + 1 - ds.BitsStored
     values = (values.astype(np.int64) >> low) & ((1 << bits) - 1)
     return np.where(values >> (bits - 1), values - (1 << bits), values) if ds.PixelRepresentation else values
 
-# %% ../nbs/data/04_dicom.ipynb #c3dff93f
+# %% ../nbs/data/04_dicom.ipynb #103ef695
 def _entries(data, count:int, bits:int, big:bool)->np.ndarray:
     "The entries of a table, whichever way they are written."
     words = '>u2' if big else '<u2'
@@ -174,7 +175,7 @@ def _look_up(table, values:np.ndarray)->np.ndarray:
     if first > 32767 and values.min() < 0: first -= 65536 # a signed number in an unsigned element
     return entries[np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)]
 
-# %% ../nbs/data/04_dicom.ipynb #b3a03403
+# %% ../nbs/data/04_dicom.ipynb #64047fb1
 def _modality(ds, values:np.ndarray)->np.ndarray:
     "Values of the detector."
     table = _table(ds, 'ModalityLUTSequence')
@@ -183,7 +184,7 @@ def _modality(ds, values:np.ndarray)->np.ndarray:
     if slope == 0: raise DataError('RescaleSlope is zero; write the file again')
     return values*float(slope) + _number(ds, 'RescaleIntercept', 0)
 
-# %% ../nbs/data/04_dicom.ipynb #1f4fed3f
+# %% ../nbs/data/04_dicom.ipynb #d3862972
 _functions = ('LINEAR', 'LINEAR_EXACT', 'SIGMOID')
 
 def window_levels(values:np.ndarray, # Any shape, values of the detector
@@ -197,7 +198,7 @@ def window_levels(values:np.ndarray, # Any shape, values of the detector
     if width == 0: return (values > centre).astype(float)
     return np.clip((values - centre)/width + .5, 0, 1)
 
-# %% ../nbs/data/04_dicom.ipynb #062507b9
+# %% ../nbs/data/04_dicom.ipynb #ca2fc83f
 def _first_window(ds):
     "The first window of a file that can be used: (centre, width), or None."
     pairs = zip(_numbers(ds, 'WindowCenter'), _numbers(ds, 'WindowWidth'))
@@ -234,7 +235,7 @@ def _interest(ds, values:np.ndarray, counts:np.ndarray, window)->tuple:
     levels = np.clip((values - low)/((high - low) or 1), 0, 1)
     return levels, dict(range='stored depth' if shown else 'percentiles 0.1 to 99.9')
 
-# %% ../nbs/data/04_dicom.ipynb #dfea94bf
+# %% ../nbs/data/04_dicom.ipynb #3c51660e
 def _is_padding(ds, values:np.ndarray)->np.ndarray:
     "Which stored values mark pixels outside the image?"
     ends = [_value(ds, name) for name in ('PixelPaddingValue', 'PixelPaddingRangeLimit')]
@@ -254,7 +255,7 @@ def _levels(ds, stored:np.ndarray, counts:np.ndarray, window)->tuple:
     grey = np.rint(255*(1 - shown if inverted else shown)).astype(np.uint8)
     return np.where(padding, 0, grey).astype(np.uint8), dict(how, inverted=inverted)
 
-# %% ../nbs/data/04_dicom.ipynb #d891a07e
+# %% ../nbs/data/04_dicom.ipynb #77293f2f
 def _distinct(pixels:np.ndarray)->tuple:
     "Stored values in order (n,), the number of pixels of each, and each pixel's place in that list (h,w)."
     low, high = int(pixels.min()), int(pixels.max())
@@ -281,8 +282,8 @@ class DicomImage:
         "Tell what the header says of the image, without a word about the patient."
         with _dicom_errors():
             syntax = self.ds.file_meta.TransferSyntaxUID
-            said = dict(compression=printable(syntax.name) if syntax.is_compressed else '', modality=_modality_of(self.ds),
-                        body_part=_body_part(self.ds), view=_view(self.ds))
+            said = dict(compression=printable(syntax.name) if syntax.is_compressed else '', view=_view(self.ds),
+                        modality=_modality_of(self.ds), body_part=_body_part(self.ds))
             return dict(format='DICOM', depth=self.ds.BitsStored) | {k: v for k, v in said.items() if v}
 
     def grey(self,
@@ -302,12 +303,13 @@ def _luma(ds, pixels:np.ndarray)->np.ndarray:
     if ds.BitsStored > 8: pixels = np.rint(_cut_bits(ds, pixels)*(255/((1 << ds.BitsStored) - 1)))
     return np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert('L'))
 
-# %% ../nbs/data/04_dicom.ipynb #b8b9c78a
+# %% ../nbs/data/04_dicom.ipynb #b5ad32c3
 _modalities = 'CR DX CT MR US MG NM PT XA RF IO PX OPG BMD RG SC OT ES XC GM SM SR ECG'.split() # PS3.3, C.7.3.1.1.1
 _projection = ('', 'CR', 'DX', 'RG', 'RF', 'SC', 'OT') # may be a plain radiograph
 _chest = {'CHEST', 'THORAX', 'LUNG', 'LUNGS', 'HEART'}
-_other_parts = set("""ABDOMEN ANKLE ARM BRAIN BREAST CALCANEUS CLAVICLE COCCYX CSPINE ELBOW FACE FEMUR FINGER FOOT FOREARM
-    HAND HEAD HIP HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS SACRUM SCAPULA SHOULDER SKULL SPINE TEETH THIGH THUMB
+_other_parts = set("""ABDOMEN ANKLE ARM BRAIN BREAST CALCANEUS CLAVICLE COCCYX CSPINE ELBOW FACE FEMUR FINGER FOOT
+    FOREARM HAND HEAD HIP HUMERUS JAW KNEE LEG LSPINE NECK
+    PATELLA PELVIS SACRUM SCAPULA SHOULDER SKULL SPINE TEETH THIGH THUMB
     TIBIA TOE TSPINE WRIST""".split()) # of PS3.16, annex L
 _lateral = {'LATERAL', 'LAT', 'LL', 'RL', 'LLAT', 'RLAT'}
 _oblique = {'OBLIQUE', 'LAO', 'RAO', 'LPO', 'RPO', 'LLO', 'RLO'}
@@ -332,7 +334,7 @@ def _view(ds)->str:
     if words & _oblique: return 'OBLIQUE'
     return next((v for v in ('PA', 'AP') if v in words), '')
 
-def not_frontal_chest(facts:dict, # With modality, body_part and view where a header says them: `pixel_facts`, `inspect_image`
+def not_frontal_chest(facts:dict, # With modality, body_part and view, where a header says them: from `pixel_facts`
                      )->str: # One clause; '' where nothing speaks against a frontal chest radiograph
     "Say what in a DICOM header speaks against a frontal chest radiograph."
     said = {name: facts.get(name) for name in ('modality', 'body_part', 'view')}

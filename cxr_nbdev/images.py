@@ -41,7 +41,7 @@ def check_size(width:int, # Pixels
         limit = MAX_PIXELS//1_000_000
         raise DataError(f'{width} x {height} pixels; at most {limit} million are decoded, reduce it first')
 
-# %% ../nbs/data/05_images.ipynb #0c5ef405
+# %% ../nbs/data/05_images.ipynb #0da37ee1
 DEPTHS = (8, 10, 12, 14, 16) # bits, as detectors and files have them
 
 def data_depth(values:np.ndarray, # Integers from 0 to 65535, any shape
@@ -111,6 +111,7 @@ def _read_bytes(path:Path)->bytes:
     if not data: raise DataError('the file is empty; copy it again')
     return data
 
+# %% ../nbs/data/05_images.ipynb #e09bfcdd
 _marker = re.compile(rb'\xff+[^\x00\xff]')                       # of JPEG, ITU T.81, B.1.1.2
 _after_scan = re.compile(rb'\xff+[^\x00\xff\xd0-\xd7]')           # 00 is stuffing, D0 to D7 are restarts
 
@@ -316,10 +317,10 @@ def inspect_image(path:str|Path, # An image file
     except CxrError as e: return dict(bad=str(e))
     return dict(width=size[0], height=size[1], mode=mode, hash=hashlib.sha256(data).hexdigest(), **said)
 
-# %% ../nbs/data/05_images.ipynb #de03b8db
+# %% ../nbs/data/05_images.ipynb #5a6c07af
 def pixel_facts(path:str|Path, # An image file
                 window:Sequence|None=None, # As in `read_image`
-               )->dict: # format, depth (bits), inverted; of DICOM also range, window, compression, modality, body_part, view
+               )->dict: # format, depth (bits), inverted; range, window, compression, modality, body_part, view of DICOM
     "Tell what `read_image` does to the pixels of a file."
     path, window = Path(path), _check_window(window)
     with _named(path):
@@ -329,12 +330,13 @@ def pixel_facts(path:str|Path, # An image file
         return _decode(path, _read_bytes(path), window)[1]
 
 def pixel_summary(facts:Iterable, # Dicts from `pixel_facts`
-                 )->dict: # n (images), kinds (a list, most frequent first), not_frontal_chest (n), cxr-wide and JSON-ready
+                 )->dict: # n (images), kinds (the most frequent first), not_frontal_chest (n images)
     "Count the kinds of images in a data set by what was done to their pixels."
     facts, kinds = list(facts), {}
     for f in facts:
         key = {k: f.get(k) for k in ('format', 'depth', 'compression', 'range', 'inverted')}
-        kind = kinds.setdefault(tuple(key.values()), dict({k: v for k, v in key.items() if v is not None}, n=0, windows=set()))
+        new = {k: v for k, v in key.items() if v is not None} | dict(n=0, windows=set())
+        kind = kinds.setdefault(tuple(key.values()), new)
         kind['n'] += 1
         if f.get('window'): kind['windows'].add(tuple(f['window']))
     for kind in kinds.values():

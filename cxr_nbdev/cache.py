@@ -71,7 +71,7 @@ def _write_squares(file:Path, paths:list, size:int, window:tuple|None, progress:
         array = np.lib.format.open_memmap(tmp, 'w+', np.uint8, (len(paths), size, size))
         off = None if progress else True
         options = dict(total=len(paths), unit='image', leave=False, disable=off)
-        for i, (_, image, error) in enumerate(tqdm(read_images(paths), 'decode', **options)):
+        for i, (_, image, error) in enumerate(tqdm(read_images(paths, window=window), 'decode', **options)):
             if error: raise error
             array[i] = to_square(image, size)
         array.flush()

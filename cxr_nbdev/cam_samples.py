@@ -172,7 +172,7 @@ def _find_layer(model, name:str):
 # %% ../nbs/explanation/02_cam_samples.ipynb #db16139c
 def _explain_image(predictor, path:Path, label:str, target, method:str, layer, align:bool)->tuple:
     "Explain one image, read once: its map, the class that the map explains, and the figure."
-    image, names = read_image(path), list(predictor.classes)
+    image, names = read_image(path, predictor.window), list(predictor.classes)
     probability = float(predictor.predict_batch([image])[0])
     predicted = int(probability >= predictor.threshold)
     k = predicted if target == 'predicted' else target

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GROUPS', 'LAYOUTS', 'POINTS', 'MODEL_NAMES', 'scratch_models', 'option', 'DataOptions', 'TrainConfig',
            'CheckpointConfig', 'EvalConfig', 'PredictConfig', 'DataCheckConfig', 'CalibrateConfig', 'CompareConfig',
-           'DownloadConfig', 'ExportConfig', 'DemoConfig', 'flag', 'check_least', 'check_choices', 'check_config',
-           'check_eval_config', 'check_predict_config', 'save_config', 'load_config', 'check_resume']
+           'DownloadConfig', 'ExportConfig', 'DemoConfig', 'flag', 'check_least', 'check_window', 'check_choices',
+           'check_config', 'check_eval_config', 'check_predict_config', 'save_config', 'load_config', 'check_resume']
 
 # %% ../nbs/01_config.ipynb #1d8d1319
 import warnings
@@ -176,6 +176,8 @@ class PredictConfig(CheckpointConfig):
                               nargs='*', positional=True)
     output:str|None = option('output', None, 'write a table: file, probability, prediction, unlike_radiograph '
                              '(flagged from 1 up: ABSTAIN and no probability); .csv, .json or .parquet', metavar='FILE')
+    window:list|None = option('data', None, 'DICOM window: centre and width (default: as in training)',
+                              metavar=('CENTRE', 'WIDTH'), nargs=2)
     no_guard:bool = option('output', False, 'predict every image, also those that do not look like chest radiographs')
     skip_bad:bool = option('output', False, 'leave out images that cannot be read')
     force:bool = option('output', False, 'overwrite the table of --output')
@@ -260,6 +262,16 @@ def check_least(config, # Any configuration
         value = getattr(config, name)
         if value is not None and value < low: raise BadInput(f'{flag(name)} {value}: give {low} or more')
 
+def check_window(window, # Centre and width, as numbers or as text; None
+                )->list|None: # Two numbers
+    "Refuse a DICOM window that is none."
+    if window is None: return None
+    try: centre, width = (float(v) for v in window)
+    except (TypeError, ValueError): centre = width = float('nan')
+    if not (abs(centre) < float('inf') and 0 < width < float('inf')):
+        raise BadInput(f'--window {printable(window)}: give a centre and a width above 0, such as 2048 4096')
+    return [centre, width]
+
 def check_choices(config, # Any configuration
                  ):
     "Refuse a value that is not one of the choices of its field."
@@ -302,7 +314,7 @@ def _wants_weights(c:TrainConfig)->bool:
 def check_config(config:TrainConfig, # As the user gave it
                 )->TrainConfig: # Every None that follows from other values filled in
     "Refuse options that make no sense, and fill in those that follow from others."
-    c = replace(config)
+    c = replace(config, window=check_window(config.window))
     check_least(c, epochs=1, batch_size=1, img_size=32, num_classes=2, save_freq=0, patience=0, seed=0)
     check_choices(c)
     _check_ranges(c)
@@ -326,7 +338,8 @@ def _check_prediction(config:CheckpointConfig):
 def check_eval_config(config:EvalConfig, # As the user gave it
                      )->EvalConfig: # With `checkpoint` as a list
     "Refuse options of an evaluation that make no sense."
-    c, several = replace(config, checkpoint=config.checkpoints), len(config.checkpoints) > 1
+    c = replace(config, checkpoint=config.checkpoints, window=check_window(config.window))
+    several = len(c.checkpoints) > 1
     check_least(c, num_visualizations=1)
     if several and c.generate_grad_cam:
         raise BadInput('--generate-grad-cam: an ensemble has no layer to explain; give one checkpoint')
@@ -341,7 +354,7 @@ def check_eval_config(config:EvalConfig, # As the user gave it
 def check_predict_config(config:PredictConfig, # As the user gave it
                         )->PredictConfig: # With `checkpoint` as a list
     "Refuse options of a prediction that make no sense."
-    c = replace(config, checkpoint=config.checkpoints)
+    c = replace(config, checkpoint=config.checkpoints, window=check_window(config.window))
     if not c.images:
         raise BadInput('IMAGE_OR_FOLDER: none is named; give images or folders, '
                        'such as cxr_predict FOLDER --checkpoint FILE')

@@ -21,7 +21,7 @@ from .config import DataOptions, EvalConfig
 from .stats import wilson_interval
 from .intervals import effective_counts
 from .paired import delong_interval
-from .images import read_images, to_square
+from .images import read_images, summarise_pixels, to_square
 from .dataset import DataSet, is_positive, set_hash, unreadable_images
 from .layout import classes, splits
 from .predict import Ensemble, Predictor
@@ -270,7 +270,8 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
     "Predictions table and metrics of the rows of a split."
     predictor_labels(rows.label, data.classes, predictor.classes) # refuses other classes before anything is predicted
     sides = tuple({m.size for m in getattr(predictor, 'predictors', [predictor])}) if config.shortcuts else ()
-    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides, config.window)
+    window = config.window or predictor.window
+    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides, window)
     table = prediction_table(predictor, rows, p, data.classes)
     metrics = compute_metrics(table, predictor, rows, config.split, config.n_boot, config.prevalence)
     if len(predictor.classes) == 2:
@@ -281,6 +282,7 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         patients=data.identity.facts(), shared_with_training=count_shared(rows, data, config.manifest),
         checkpoint_hash=predictor.info.get('checkpoint_hash'),
         manifest_hash=sha256_file(config.manifest) if config.manifest else None,
+        pixels=summarise_pixels(data.paths(rows), window),
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
         errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, unlike))
     if config.shortcuts:

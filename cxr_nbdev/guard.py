@@ -10,6 +10,7 @@ __all__ = ['SIDE', 'CELLS', 'BINS', 'CHANGES', 'OTHERS', 'LEAST', 'QUANTILE', 'G
 import base64
 import numpy as np, pandas as pd
 from collections import namedtuple
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from PIL import Image, ImageDraw
@@ -242,6 +243,7 @@ def fit_guard(table:pd.DataFrame, # Rows with file, patient and `use`; those of 
               seed:int=0, # Of the choice of images and of the changed copies
               most:int=1500, # Images to fit on at most, and again as many to set the limit by
               images:dict|None=None, # File -> (h,w) uint8 or `guard_sample` of it, if read already; others are read
+              window:Sequence|None=None, # Of DICOM files, as in `read_image`
              )->dict: # Plain numbers and texts, for `Guard` and for a checkpoint
     "Learn from training images what they look like, and fix the limit on held-out ones."
     rng, known = np.random.default_rng(seed), images or {}
@@ -252,7 +254,7 @@ def fit_guard(table:pd.DataFrame, # Rows with file, patient and `use`; those of 
     def sample(file):
         found = known.get(file)
         if isinstance(found, GuardSample): return found
-        return guard_sample(read_image(root/file) if found is None else found)
+        return guard_sample(read_image(root/file, window) if found is None else found)
     with ThreadPoolExecutor(4) as pool:
         described, small = zip(*pool.map(sample, files))
         out = np.stack(list(pool.map(lambda file: sample(file).features, held)))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGE_MEAN', 'IMAGE_STD', 'IMAGE_STATS', 'MIN_SIDE', 'MAX_PIXELS', 'DEPTHS', 'MAX_BYTES', 'check_size', 'data_depth',
            'to_grey', 'read_image', 'to_square', 'read_square', 'to_batch', 'affine_image', 'read_images',
-           'inspect_image', 'pixel_facts', 'pixel_summary', 'summarise_pixels', 'classes', 'splits', 'image_suffixes',
-           'is_image_file', 'is_dicom', 'not_frontal_chest']
+           'inspect_image', 'pixel_facts', 'unlike_frontal_chest', 'pixel_summary', 'summarise_pixels', 'classes',
+           'splits', 'image_suffixes', 'is_image_file', 'is_dicom', 'not_frontal_chest']
 
 # %% ../nbs/data/05_images.ipynb #6c154cb9
 import contextlib, hashlib, io, re, threading, warnings
@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
-from .core import BadInput, CxrError, DataError, Unavailable, printable
-from .dicom import DicomImage, is_dicom, not_frontal_chest
+from .config import check_window
+from .core import CxrError, DataError, Unavailable, printable
+from .dicom import DicomImage, header_facts, is_dicom, not_frontal_chest
 from .layout import classes, image_suffixes, is_dicom_head, is_image_file, splits
 
 # %% ../nbs/data/05_images.ipynb #14a8a67b
@@ -41,7 +42,7 @@ def check_size(width:int, # Pixels
         limit = MAX_PIXELS//1_000_000
         raise DataError(f'{width} x {height} pixels; at most {limit} million are decoded, reduce it first')
 
-# %% ../nbs/data/05_images.ipynb #0da37ee1
+# %% ../nbs/data/05_images.ipynb #c1094092
 DEPTHS = (8, 10, 12, 14, 16) # bits, as detectors and files have them
 
 def data_depth(values:np.ndarray, # Integers from 0 to 65535, any shape
@@ -111,7 +112,7 @@ def _read_bytes(path:Path)->bytes:
     if not data: raise DataError('the file is empty; copy it again')
     return data
 
-# %% ../nbs/data/05_images.ipynb #e09bfcdd
+# %% ../nbs/data/05_images.ipynb #5a3d6b19
 _marker = re.compile(rb'\xff+[^\x00\xff]')                       # of JPEG, ITU T.81, B.1.1.2
 _after_scan = re.compile(rb'\xff+[^\x00\xff\xd0-\xd7]')           # 00 is stuffing, D0 to D7 are restarts
 
@@ -183,15 +184,6 @@ def _decode_errors():
     except Exception as e: raise DataError(f'cannot be decoded ({printable(e)}); replace the file') from None
 
 # %% ../nbs/data/05_images.ipynb #df746921
-def _check_window(window):
-    "Refuse a window that is none."
-    if window is None: return None
-    try: centre, width = (float(v) for v in window)
-    except (TypeError, ValueError): raise BadInput(f'--window {printable(window)}: give a centre and a width') from None
-    if not (np.isfinite([centre, width]).all() and width > 0):
-        raise BadInput(f'--window {centre:g} {width:g}: give two numbers, the width above 0')
-    return centre, width
-
 def _open_dicom(data:bytes)->DicomImage:
     "A DICOM file whose header allows to decode it."
     image = DicomImage(data)
@@ -225,7 +217,7 @@ def read_image(path:str|Path, # JPEG, PNG, BMP, TIFF, WebP, JPEG 2000 or DICOM f
                window:Sequence|None=None, # Centre and width for DICOM, in its values; None: the first in the file
               )->np.ndarray: # (h,w) uint8: 0 black, 255 white
     "Read one radiograph as 8-bit grey, upright; whatever is wrong becomes a `CxrError` that names the file."
-    path, window = Path(path), _check_window(window)
+    path, window = Path(path), check_window(window)
     with _named(path): return np.ascontiguousarray(_decode(path, _read_bytes(path), window)[0])
 
 # %% ../nbs/data/05_images.ipynb #ec68c77d
@@ -317,17 +309,29 @@ def inspect_image(path:str|Path, # An image file
     except CxrError as e: return dict(bad=str(e))
     return dict(width=size[0], height=size[1], mode=mode, hash=hashlib.sha256(data).hexdigest(), **said)
 
-# %% ../nbs/data/05_images.ipynb #5a6c07af
+# %% ../nbs/data/05_images.ipynb #f66f06e7
 def pixel_facts(path:str|Path, # An image file
                 window:Sequence|None=None, # As in `read_image`
                )->dict: # format, depth (bits), inverted; range, window, compression, modality, body_part, view of DICOM
     "Tell what `read_image` does to the pixels of a file."
-    path, window = Path(path), _check_window(window)
+    path, window = Path(path), check_window(window)
     with _named(path):
         with open(path, 'rb') as file: head = file.read(132)
         if head[:2] == b'\xff\xd8':
             with Image.open(path) as image: return dict(format=image.format, depth=8, inverted=False)
-        return _decode(path, _read_bytes(path), window)[1]
+        data = _read_bytes(path)
+        if not _is_dicom(path, data): return _decode(path, data)[1]
+        image = _open_dicom(data)
+        return image.facts() | image.how(window)
+
+def unlike_frontal_chest(paths:Iterable, # Image files
+                        )->list: # Of (path, clause), for DICOM files only
+    "Find the files whose header says that they show no frontal chest radiograph; no pixel is read."
+    def clause(path):
+        with contextlib.suppress(CxrError, OSError):
+            if is_dicom(path): return not_frontal_chest(header_facts(path))
+    with ThreadPoolExecutor(4) as pool: found = zip(paths, pool.map(clause, paths))
+    return [(path, why) for path, why in found if why]
 
 def pixel_summary(facts:Iterable, # Dicts from `pixel_facts`
                  )->dict: # n (images), kinds (the most frequent first), not_frontal_chest (n images)

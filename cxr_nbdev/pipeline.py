@@ -94,6 +94,8 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
     "Load the checkpoints of a configuration, each once."
     from cxr_nbdev.predict import Ensemble
     found = [_load_one(file, config, guard) for file in config.checkpoints]
+    if config.window:
+        for p in found: p.window = config.window
     for file, p in zip(config.checkpoints, found):
         if config.num_classes in (None, len(p.classes)): continue
         raise BadInput(f'--num-classes {config.num_classes}: {printable(file)} has {len(p.classes)} classes '

@@ -9,7 +9,7 @@ __all__ = ['ABSTAIN', 'SHAPES', 'BasePredictor', 'Predictor', 'tta_views', 'Ense
 # %% ../nbs/inference/04_predict.ipynb #301d8ee6
 import math
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.basics import chunked, patch
@@ -30,6 +30,7 @@ class BasePredictor:
     classes:list = classes # names of the labels, in the order of the logits; two or more
     guard:Guard|None = None # flags images that do not look like chest radiographs; None: every image gets a class
     bs:int = 32 # images in a pass
+    window:Sequence|None = None # centre and width for DICOM files; None: the first in the file
 
     def predict_batch(self,
                       images:list, # (h,w) uint8 each, of any size
@@ -57,10 +58,11 @@ class BasePredictor:
         return np.zeros(0 if len(self.classes) == 2 else (0, len(self.classes)))
 
 # %% ../nbs/inference/04_predict.ipynb #5f9d7918
-def _read_with_bar(paths:list, progress:bool)->Iterator:
+def _read_with_bar(paths:list, progress:bool, window)->Iterator:
     "Read files ahead, under a bar on stderr where `progress` asks for it and stderr is a terminal."
     off = None if progress else True
-    return tqdm(read_images(paths), total=len(paths), disable=off, desc='predict', unit='image', leave=False)
+    options = dict(total=len(paths), disable=off, desc='predict', unit='image', leave=False)
+    return tqdm(read_images(paths, window=window), **options)
 
 # %% ../nbs/inference/04_predict.ipynb #2d5cb13c
 @patch
@@ -76,7 +78,7 @@ def probabilities(self:BasePredictor,
                  )->np.ndarray: # As from `predict_batch`
     "Predict image files, those too that the guard would flag."
     def images():
-        for _, image, error in _read_with_bar(list(paths), progress):
+        for _, image, error in _read_with_bar(list(paths), progress, self.window):
             if error: raise error
             yield image
     return self._predict_stream(images())
@@ -110,7 +112,7 @@ def predict(self:BasePredictor,
                             # classes also p_NAME for each
     "Predict image files as a table; what is no chest radiograph gets ABSTAIN and no probability."
     paths, rows, bad = list(paths), [], []
-    found = self._predict_stream(self._accepted(_read_with_bar(paths, progress), skip_bad, rows, bad))
+    found = self._predict_stream(self._accepted(_read_with_bar(paths, progress, self.window), skip_bad, rows, bad))
     if bad and not skip_bad: raise _unreadable(bad, len(paths))
     verdicts = pd.DataFrame([verdict for _, verdict in rows], columns=Verdict._fields)
     flagged = (verdicts.scope == NO_CHEST).to_numpy(bool)
@@ -137,11 +139,13 @@ class Predictor(BasePredictor):
                  tta:bool=False, # Predict the mean over five shapes of each image?
                  calibration:dict|None=None, # From `fit_calibration`: applied to each probability
                  guard:Guard|None=None, # Abstains on images that do not look like chest radiographs; None: never
+                 window:Sequence|None=None, # Centre and width for DICOM files; None: the first in the file
                 ):
         _check_names(classes, model)
         self.point = _as_point(threshold, len(classes))
         self.threshold, self.calibration, self.guard = self.point.threshold, calibration, guard
         self.device = device if isinstance(device, torch.device) else pick_device(device)
+        self.window = window
         self.model = model.to(self.device).eval()
         self.size, self.classes, self.bs, self.tta = size, list(classes), bs, bool(tta)
         name = getattr(model, 'spec', {}).get('name', type(model).__name__)
@@ -182,12 +186,13 @@ def load(cls:Predictor,
          calibration:str|None=None, # Name of a stored calibration: temperature or isotonic
          guard:bool=True, # Take the guard that the checkpoint holds, if it holds one?
          state_key:str|None=None, # Part of the file that holds the weights, where several could
-         **kw, # device, classes, bs, tta
+         **kw, # device, classes, bs, tta, window
         )->Predictor:
     "Build a predictor from a checkpoint; nothing in the file is run."
     net, meta = load_checkpoint(checkpoint, model, kw.get('classes'), state_key)
     stored, path = meta['cxr'], Path(checkpoint)
     kw = {k: v for k, v in kw.items() if v is not None}
+    kw.setdefault('window', stored.get('window'))
     if 'classes' not in kw: kw['classes'] = _stored_names(stored, net.spec['n_classes'], checkpoint)
     tta, n = kw.get('tta', False), len(kw['classes'])
     point = OperatingPoint.from_checkpoint(stored, threshold, calibration, tta, checkpoint, n)
@@ -220,7 +225,8 @@ def tensor(self:Predictor,
            paths:list, # Image files
           )->torch.Tensor: # (n,3,size,size) float32, normalised, on the CPU
     "Make the model's input from image files."
-    with ThreadPoolExecutor(4) as pool: return self.to_input(list(pool.map(read_image, paths)))
+    def read(path): return read_image(path, self.window)
+    with ThreadPoolExecutor(4) as pool: return self.to_input(list(pool.map(read, paths)))
 
 # %% ../nbs/inference/04_predict.ipynb #fa9ad4fe
 @patch
@@ -289,7 +295,7 @@ class Ensemble(BasePredictor):
         if len(first.classes) > 2: self.point = OperatingPoint.largest(len(first.classes), threshold)
         else: self.point = OperatingPoint.from_members(zip(labels, [p.point for p in self.predictors]), threshold)
         self.threshold, self.classes = self.point.threshold, first.classes
-        self.device, self.bs = first.device, first.bs
+        self.device, self.bs, self.window = first.device, first.bs, first.window
         self.guard = next((p.guard for p in self.predictors if p.guard), None) # any member's: it sees images only
         self.size = max(p.size for p in self.predictors)
         models = ', '.join(p.info['model'] for p in self.predictors)

@@ -92,7 +92,8 @@ def change_image(image:np.ndarray, # Radiograph, (h,w) uint8
 def _read(predictor:Predictor|Ensemble, paths:list)->dict:
     "Read all files once for each input size: lists of (size,size) uint8."
     sizes = {m.size for m in getattr(predictor, 'predictors', [predictor])}
-    def squares(side): return list(pool.map(lambda path: np.asarray(read_square(path, side)), paths))
+    def square(path, side): return np.asarray(read_square(path, side, predictor.window))
+    def squares(side): return list(pool.map(lambda path: square(path, side), paths))
     with ThreadPoolExecutor(4) as pool: return {side: squares(side) for side in sizes}
 
 def _predict_changed(predictor:Predictor|Ensemble, squares:dict, lungs:list|None, name:str)->np.ndarray:

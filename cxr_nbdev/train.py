@@ -16,7 +16,7 @@ from fastcore.basics import chunked
 from .core import BadInput, CheckpointError, DataError, atomic_path, disk_errors, locked_folder
 from .core import package_versions, pick_device, printable, set_seed, write_json
 from .config import POINTS, TrainConfig, check_config, check_resume, save_config
-from .images import classes, read_images
+from .images import classes, read_images, summarise_pixels
 from .dataset import DataSet, class_numbers, class_weights, count_overlaps, describe_data, read_manifest
 from .dataset import set_hash, unreadable_images, write_manifest
 from .check import scan_and_report
@@ -81,7 +81,8 @@ def build(config:TrainConfig, # Checked
     model = create_model(c.model, len(classes), pretrained=c.pretrained, weights=c.weights, place=c.place,
                          start=c.start, size=c.img_size, state_key=c.state_key)
     tfms = None if c.augment else []
-    dls = make_dls(table, root, c.img_size, c.batch_size, c.num_workers, device, tfms, model.stats, classes)
+    dls = make_dls(table, root, c.img_size, c.batch_size, c.num_workers, device, tfms, model.stats, classes,
+                   c.window)
     weights = class_weights(table.label[table.use == 'train'], classes) if c.class_weights else None
     learn = make_learner(dls, model, weights, c.weight_decay, c.label_smoothing, c.amp, folder)
     return probe(learn) if c.linear_probe else learn
@@ -178,7 +179,7 @@ def _points_by_calibration(y:np.ndarray, p:np.ndarray, patients:np.ndarray, how:
 def _predict_and_sample(predictor:Predictor, data:DataSet, rows:pd.DataFrame)->tuple:
     "Read each image once: (probabilities (n,), file -> what the guard needs of it)."
     p, samples = [], {}
-    for batch in chunked(zip(rows.file, read_images(data.paths(rows))), predictor.bs):
+    for batch in chunked(zip(rows.file, read_images(data.paths(rows), window=predictor.window)), predictor.bs):
         for _, (_, _, error) in batch:
             if error: raise error
         images = {file: image for file, (_, image, _) in batch}
@@ -224,7 +225,7 @@ def store_decisions(checkpoint:Path, # best_model.pth of a run
         what = 'operating points' if entries['operating']['points'] else 'calibration'
         log(f'{what}, fixed on {len(rows)} validation images and stored in the checkpoint:')
         log_points(entries['operating'], log)
-    try: entries['guard'] = fit_guard(data.table, data.root, images=samples)
+    try: entries['guard'] = fit_guard(data.table, data.root, images=samples, window=predictor.window)
     except BadInput as e: log(f'no {GUARD} is stored: {e}')
     else: log_guard(Guard(entries['guard'], checkpoint), log)
     if entries: update_checkpoint(checkpoint, **entries)
@@ -252,7 +253,7 @@ def _log_model(learn:Learner, config:TrainConfig, done:int, log):
 def _facts(config:TrainConfig, data:DataSet, device)->dict:
     "What a checkpoint and config.json say of a run."
     sets = {f'{use}_set': set_hash(data.table[data.table.use == use]) for use in ('train', 'valid')}
-    return dict(classes=list(data.classes), size=config.img_size, device=str(device), **sets)
+    return dict(classes=list(data.classes), size=config.img_size, window=config.window, device=str(device), **sets)
 
 # %% ../nbs/pipeline/00_train.ipynb #8f056d43
 def _callbacks(config:TrainConfig, out:Path, facts:dict, history:History, average, log, received:list, more)->object:
@@ -316,8 +317,9 @@ def _train(config:TrainConfig, out:Path, data:DataSet, log, started:float, cbs):
     write_manifest(data.table, out/'split.csv')
     counts = describe_data(data.table, 'use', data.classes, data.identity).to_dict('index')
     versions = package_versions('cxr_nbdev', 'torch', 'torchvision', 'fastai', 'timm')
-    patients = data.identity.facts()
-    save_config(config, out/'config.json', **facts, counts=counts, patients=patients, versions=versions)
+    patients, pixels = data.identity.facts(), summarise_pixels(data.paths(data.table), config.window)
+    save_config(config, out/'config.json', **facts, counts=counts, patients=patients, pixels=pixels,
+                versions=versions)
     average = EMACallback(learn.model, config.ema) if config.ema else None
     _fit(learn, config, out, facts, history, opt_state, average, log, cbs)
     _finish(learn.model if average is None else average.averaged, history, out, facts, log, started)
@@ -369,10 +371,10 @@ def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, 
                )->Guard: # That was stored
     "Fit a guard on a run's training images and store it in its checkpoint."
     checkpoint = Path(checkpoint)
-    load_checkpoint(checkpoint, model, state_key=state_key) # one that cannot be read is refused before the work
+    _, meta = load_checkpoint(checkpoint, model, state_key=state_key) # one that cannot be read is refused before the work
     check_room(checkpoint)
     data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
-    stored = fit_guard(data.table, data.root, seed)
+    stored = fit_guard(data.table, data.root, seed, window=meta['cxr'].get('window'))
     with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, state_key, guard=stored)
     return Guard(stored, checkpoint)
 

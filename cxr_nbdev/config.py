@@ -191,6 +191,12 @@ class DataCheckConfig(DataOptions):
     no_pixels:bool = option('', False, 'do not decode the images: faster, but finds no look-alikes, '
                             'blank or broken images')
     strict:bool = option('', False, 'take the bare number in a file name as the patient, whatever the series')
+    write_manifest:str|None = option('', None, 'write the split that cxr_train would make, for --manifest',
+                                     metavar='FILE.csv')
+    valid:float = option('', .1, 'with --write-manifest: share of train + val for validation')
+    official_val:bool = option('', False, 'with --write-manifest: validate on the folder val')
+    seed:int = option('', 42, 'with --write-manifest: of the split')
+    force:bool = option('', False, 'overwrite FILE.csv')
 
 @dataclass
 class CalibrateConfig(DataOptions):

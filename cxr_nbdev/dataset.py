@@ -75,6 +75,11 @@ def _with_patients(table:pd.DataFrame, listing:Listing, strict:bool, options:Dat
     patient, kind, identity = find_patients(files, options, column, ids, strict)
     return table.assign(patient=patient, kind=kind).drop(columns='told'), identity
 
+def _as_stored(table:pd.DataFrame, stored:pd.DataFrame)->pd.DataFrame:
+    "The table with patient and kind of every image as a manifest has them."
+    known = stored.set_index('file').loc[table.file]
+    return table.assign(patient=known.patient.to_numpy(), kind=known.kind.to_numpy()).drop(columns='told')
+
 # %% ../nbs/data/07_dataset.ipynb #322be5cf
 def _list(folder:Path, options:DataOptions)->Listing:
     "List the images of class folders, or those of a table."
@@ -83,6 +88,22 @@ def _list(folder:Path, options:DataOptions)->Listing:
         if getattr(options, name):
             raise BadInput(f"--{name.replace('_', '-')}: is about a table; add --labels FILE.csv, or leave it out")
     return list_images(find_root(folder), options.class_names or [])
+
+def _list_or_manifest(folder:Path, options:DataOptions)->tuple:
+    "(listing, None), or a manifest where the folder alone does not tell its images and labels: (listing, its table)."
+    manifest = getattr(options, 'manifest', None)
+    if not manifest: return _list(folder, options), None
+    stored = read_manifest(manifest, folder, check=False, classes=None)
+    try:
+        listing = _list(folder, options)
+        if set(stored.label) <= set(listing.classes) and set(stored.file) <= set(listing.files): return listing, None
+    except DataError: # no class folders; the manifest is enough
+        if options.labels or options.layout: raise
+    stored = stored[stored.use != 'unused'].reset_index(drop=True)
+    splits = stored.use.replace('valid', 'val').tolist()
+    notes = [f'images, labels and split from {printable(manifest)}']
+    return Listing(files_root(folder, stored.file), stored.file.tolist(), splits, stored.label.tolist(),
+                   order_classes(sorted(set(stored.label))), notes=notes), stored
 
 def _kind_labels(table:pd.DataFrame)->pd.Series:
     "NORMAL, BACTERIAL or VIRAL for each image, by its file name; NORMAL also by its folder."
@@ -115,14 +136,15 @@ class DataSet:
             )->'DataSet':
         "Read every file of a data set once."
         options = options or DataOptions()
-        listing = _list(Path(folder), options)
+        listing, stored = _list_or_manifest(Path(folder), options)
         table, bad = _scan(listing)
-        if bad and not skip_bad: raise unreadable_images(bad, len(table) + len(bad))
+        if bad and (table.empty or not skip_bad): raise unreadable_images(bad, len(table) + len(bad))
         if table.empty:
             raise DataError(f'{printable(listing.root)}: the class folders hold no image; run cxr_download again')
-        table, identity = _with_patients(table, listing, strict, options)
+        if stored is None: table, identity = _with_patients(table, listing, strict, options)
+        else: table, identity = _as_stored(table, stored), manifest_identity(options.manifest, stored)
         found, notes = listing.classes, list(listing.notes)
-        if options.classes == 'kinds': table['label'], found = _kind_labels(table), [classes[0], 'BACTERIAL', 'VIRAL']
+        if options.classes == 'kinds' and stored is None: table['label'], found = _kind_labels(table), [classes[0], 'BACTERIAL', 'VIRAL']
         if (table.split == '').all():
             table['split'] = _draw_test(table)
             notes.append(_draw_note(table))
@@ -369,7 +391,8 @@ def from_manifest(cls:DataSet,
                  )->DataSet: # Its table has file, use, label, patient, kind, hash
     "Take the images and the split of an earlier run."
     table = read_manifest(path, folder, check, None)
-    return cls(files_root(folder, table.file), table, given=Path(folder), classes=_or_own(table.label, None),
+    found = choose_classes(_or_own(table.label, None), options or DataOptions())
+    return cls(files_root(folder, table.file), table, given=Path(folder), classes=found,
                identity=manifest_identity(path, table))
 
 # %% ../nbs/data/07_dataset.ipynb #84d36c7c

@@ -34,11 +34,24 @@ def check(config:DataCheckConfig|None=None, # None for the defaults
          )->dict: # From `check_data`; `fit` says whether the data set can be used
     "Check a data folder before training."
     from cxr_nbdev.check import check_data, check_text
-    config = config or DataCheckConfig()
-    found = check_data(config.data_dir, not config.no_pixels, config.strict, config)
-    if config.json: log(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
+    from cxr_nbdev.dataset import DataSet
+    c = config or DataCheckConfig()
+    if c.write_manifest and Path(c.write_manifest).exists() and not c.force:
+        raise BadInput(f'{printable(c.write_manifest)}: exists; name another file, or add --force to overwrite')
+    data = DataSet.scan(c.data_dir, c.strict, skip_bad=True, options=c)
+    found = check_data(data, not c.no_pixels)
+    if c.json: log(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
     else: log(check_text(found))
+    if c.write_manifest: _write_manifest(data, c, print_notice if c.json else log)
     return found
+
+def _write_manifest(data, config:DataCheckConfig, log:Callable):
+    "Write down the split of a data set that was checked."
+    from cxr_nbdev.check import manifest_text, split_as_trained
+    from cxr_nbdev.dataset import write_manifest
+    table = split_as_trained(data, config.valid, config.seed, config.official_val).table
+    path = write_manifest(table, config.write_manifest)
+    log(manifest_text(table, path, len(data.bad)))
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #f3d4c8e9
 def _check_model(name:str):

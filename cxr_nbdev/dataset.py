@@ -147,7 +147,7 @@ class DataSet:
         if options.classes == 'kinds' and stored is None: table['label'], found = _kind_labels(table), [classes[0], 'BACTERIAL', 'VIRAL']
         if (table.split == '').all():
             table['split'] = _draw_test(table)
-            notes.append(_draw_note(table))
+            notes.append(_draw_note(table, identity))
         return cls(listing.root, table, listing.ignored, bad, Path(folder), choose_classes(found, options), identity,
                    notes)
 
@@ -183,8 +183,10 @@ def describe_data(table:pd.DataFrame, # `DataSet.table`
                   identity:Identity=Identity(), # Who tells the patients; they are not counted where nothing does
                  )->pd.DataFrame: # Images of each class and kind, and patients, a row a split
     "Count images and patients."
-    counts = pd.crosstab(table[by], table.label).reindex(columns=_or_own(table.label, classes), fill_value=0)
-    for kind in ('bacterial', 'viral'): counts[kind] = (table.kind == kind).groupby(table[by]).sum()
+    names = _or_own(table.label, classes)
+    counts = pd.crosstab(table[by], table.label).reindex(columns=names, fill_value=0)
+    kinds = ('bacterial', 'viral') if len(names) == 2 else () # of more classes these are two
+    for kind in kinds: counts[kind] = (table.kind == kind).groupby(table[by]).sum()
     groups = table.groupby(by)
     counts['images'] = groups.size()
     if identity.known or identity.partly: counts['patients'] = groups.patient.nunique()
@@ -281,11 +283,11 @@ def _draw_test(table:pd.DataFrame)->pd.Series:
     chosen = _choose_groups(table, group, TEST_SHARE, lambda groups: groups[first[groups].argsort()])
     return pd.Series(np.where(np.isin(group, list(chosen)), 'test', 'train'), table.index)
 
-def _draw_note(table:pd.DataFrame)->str:
+def _draw_note(table:pd.DataFrame, identity:Identity)->str:
     "The line about a test part that was drawn."
-    n = int((table.split == 'test').sum())
-    return (f'no split in the data: {n:,} of {len(table):,} images, a fifth of each class by patient, are test, chosen '
-            'by their bytes and always the same')
+    n, how = int((table.split == 'test').sum()), ' by patient' if identity.known or identity.partly else ''
+    return (f'no split in the data: {n:,} of {len(table):,} images, a fifth of each class{how}, are test, chosen by '
+            'their bytes and always the same')
 
 # %% ../nbs/data/07_dataset.ipynb #caee316a
 @patch

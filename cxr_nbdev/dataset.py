@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEST_SHARE', 'is_positive', 'class_numbers', 'unreadable_images', 'DataSet', 'scan_folder', 'describe_data',
            'count_overlaps', 'count_crossing', 'make_splits', 'write_manifest', 'files_root', 'read_manifest',
-           'manifest_identity', 'count_shared', 'set_hash', 'class_weights', 'find_root', 'patient_of']
+           'count_shared', 'set_hash', 'class_weights', 'find_root', 'patient_of']
 
 # %% ../nbs/data/07_dataset.ipynb #6c154cb9
 import hashlib
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import BadInput, DataError, atomic_path, printable, read_json
+from .core import BadInput, DataError, atomic_path, printable
 from .config import DataOptions
 from .images import inspect_image
 from .layout import Listing, classes, find_root, list_images, order_classes, patient_of, splits
-from .patients import Identity, comparable, dicom_patients, find_patients, identity_of
+from .patients import Identity, comparable, dicom_patients, find_patients, manifest_identity
 from .tables import choose_classes, list_table
 
 # %% ../nbs/data/07_dataset.ipynb #1ba56c38
@@ -375,15 +375,6 @@ def read_manifest(path:str|Path, # CSV file that `write_manifest` made
     return table
 
 # %% ../nbs/data/07_dataset.ipynb #67143060
-def manifest_identity(path:str|Path, # The manifest
-                      table:pd.DataFrame, # What it holds
-                     )->Identity:
-    "Find out who told the patients of a manifest: the config.json of its run says it, or else the keys do."
-    config = Path(path).with_name('config.json')
-    stored = read_json(config) if Path(path).name == 'split.csv' and config.exists() else {}
-    found = Identity.from_facts(stored.get('patients') if isinstance(stored, dict) else None)
-    return found or identity_of(table.file.tolist(), table.patient.tolist())
-
 @patch(cls_method=True)
 def from_manifest(cls:DataSet,
                   path:str|Path, # CSV file that `write_manifest` made

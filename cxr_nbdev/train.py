@@ -20,7 +20,8 @@ from .images import classes, read_images, summarise_pixels
 from .dataset import DataSet, class_numbers, class_weights, count_overlaps, describe_data, read_manifest
 from .dataset import set_hash, unreadable_images, write_manifest
 from .check import scan_and_report
-from .dataset import count_crossing, manifest_identity
+from .dataset import count_crossing
+from .patients import manifest_identity
 from .networks import n_params
 from .zoo import check_room, create_model, load_checkpoint, save_checkpoint, update_checkpoint
 from .loaders import make_dls

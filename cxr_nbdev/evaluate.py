@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['select_split', 'predict_once', 'predictor_labels', 'prediction_table', 'predict_table', 'compute_metrics',
            'metrics_at_points', 'flagged_images', 'confident_errors', 'unfinished_file', 'check_class_options',
-           'evaluate']
+           'evaluate', 'former_metrics']
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #53abda4b
 import contextlib, re
@@ -15,8 +15,8 @@ from dataclasses import replace
 from fastcore.basics import chunked
 from pathlib import Path
 from tqdm.auto import tqdm
-from .core import BadInput, DataError, atomic_path, locked_folder, package_versions, printable, sha256_file
-from .core import write_json, write_text
+from .core import BadInput, DataError, atomic_path, locked_folder, package_versions, printable, read_json
+from .core import sha256_file, write_json, write_text
 from .config import DataOptions, EvalConfig
 from .stats import wilson_interval
 from .intervals import effective_counts
@@ -294,10 +294,14 @@ def check_class_options(predictor:Predictor|Ensemble, # The model, or several
                         config:EvalConfig, # Of the evaluation
                        ):
     "Refuse options that are about two classes, where there are more."
-    if len(predictor.classes) == 2: return
-    for name in ('shortcuts', 'prevalence'):
+    own = predictor.classes
+    if len(own) == 2 and config.positive == own[0]:
+        raise BadInput(f'--positive {printable(own[0])}: the checkpoint reports the probability of {printable(own[1])}; '
+                       'leave it out, or train with it')
+    if len(own) == 2: return
+    for name in ('shortcuts', 'prevalence', 'positive'):
         if getattr(config, name): raise BadInput(f'--{name}: is about two classes, and the checkpoint has '
-                                                 f'{len(predictor.classes)}; leave it out')
+                                                 f'{len(own)}; leave it out')
 
 def _remove_if_bare(folder:Path):
     "Remove a folder that holds nothing but a lock."
@@ -328,3 +332,23 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
         if new and Path(out).is_dir(): _remove_if_bare(Path(out))
         raise
     return metrics
+
+# %% ../nbs/evaluation/05_evaluate.ipynb #8f3cebea
+def former_metrics(predictor:Predictor|Ensemble, # The model, or several
+                   data:DataSet, # Data set
+                   out:str|Path, # Folder of the results
+                   config:EvalConfig, # Of the evaluation
+                   manifest:str|Path|None=None, # split.csv, for the images of a run
+                  )->dict|None: # The metrics; None where the evaluation has to be made
+    "Read the metrics of the same evaluation, if it has everything but its report."
+    file = Path(out)/f'metrics_{config.split}.json'
+    complete = (Path(out)/f'report_{config.split}.html').exists()
+    if config.force or complete or unfinished_file(out, config.split).exists() or not file.exists(): return None
+    stored, info = read_json(file), predictor.info
+    rows, _, _ = select_split(data, config.split, manifest, config.skip_bad, config)
+    same = dict(checkpoint_hash=info.get('checkpoint_hash'), size=predictor.size, tta=info['tta'], n_boot=config.n_boot,
+                calibration=info.get('calibration'), prevalence=config.prevalence, classes=list(predictor.classes),
+                test_hash=set_hash(rows))
+    if len(predictor.classes) == 2: same['threshold'] = predictor.threshold
+    agrees = isinstance(stored, dict) and all(stored.get(name) == value for name, value in same.items())
+    return stored if agrees and same['checkpoint_hash'] and bool(stored.get('shortcuts')) == config.shortcuts else None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from .core import CxrError, printable
 from .config import DataOptions
 from .paired import delong_interval
-from .images import read_image
+from .images import not_frontal_chest, read_image
 from .dataset import DataSet, count_overlaps, describe_data, is_positive
 from .layout import classes
 from .patients import Identity
@@ -143,6 +143,13 @@ def _inside(data:DataSet)->str:
     return data.root.relative_to(data.given).as_posix()
 
 # %% ../nbs/data/11_check.ipynb #29be0542
+def _not_frontal(table:pd.DataFrame)->list:
+    "[file, why] of DICOM images whose header says that they show no frontal chest radiograph."
+    names = [n for n in ('modality', 'body_part', 'view') if n in table]
+    said = zip(table.file, table[names].to_dict('records')) if names else []
+    found = [[file, not_frontal_chest(facts)] for file, facts in said]
+    return [[file, why] for file, why in found if why]
+
 def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kaggle layout
                pixels:bool=True, # Decode every image, for look-alikes, blank and broken ones?
                strict:bool=False, # Patient key is the bare number? (Of a folder; a `DataSet` has its keys)
@@ -158,7 +165,8 @@ def check_data(data:DataSet|str|Path, # Scanned data set, or a folder in the Kag
                  patients=data.identity.facts(), notes=data.notes, rows=_some_rows(table, data.identity),
                  counts=describe_data(table, 'split', data.classes, data.identity).to_dict('index'), modes=modes,
                  overlaps=_overlaps(table, data.identity), duplicates=_duplicates(table),
-                 bad=bad, ignored=data.ignored, odd=dict(**_odd_sizes(table), blank=blank),
+                 bad=bad, ignored=data.ignored, not_frontal=_not_frontal(table),
+                 odd=dict(**_odd_sizes(table), blank=blank),
                  look_alikes=_look_alikes(table, pairs),
                  shortcuts=file_shortcuts(table[table.split == 'train'], root, data.classes))
     problems = _problems(found)
@@ -224,6 +232,10 @@ def _warnings(found:dict)->list:
                      f"such as {printable(alike['examples'][0]['one'])}")
     lines += [f'{len(files)} images are {what}, such as {printable(files[0])}; look at them'
               for what, files in found['odd'].items() if files]
+    if others := found.get('not_frontal'):
+        file, why = others[0]
+        lines.append(f'{len(others)} images are no frontal chest radiographs by their DICOM header, such as '
+                     f'{printable(file)}: {why}')
     for name, o in found['shortcuts'].items():
         low, high = o['interval'] or (o['auc'], o['auc']) # none where every patient is told
         if low > .6:

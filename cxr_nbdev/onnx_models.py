@@ -74,7 +74,8 @@ def has_linear_maps(model:nn.Module, # From `load_checkpoint`
 # %% ../nbs/inference/05_onnx_models.ipynb #b1e6c2c8
 def _metadata(checkpoint:Path, model:nn.Module, stored:dict, size:int, maps:bool)->dict:
     "What a reader of the file needs to know besides the graph."
-    kept = {k: stored[k] for k in ('threshold', 'operating', 'guard', 'scope') if stored.get(k) is not None}
+    names = ('threshold', 'operating', 'guard', 'scope', 'window')
+    kept = {k: stored[k] for k in names if stored.get(k) is not None}
     classes = stored.get('classes') or ['NORMAL', 'PNEUMONIA']
     return dict(format=1, model=model.spec['name'], size=size, classes=classes, stats=input_stats(model), maps=maps,
                 checkpoint=checkpoint.name, checkpoint_hash=sha256_file(checkpoint),
@@ -160,6 +161,7 @@ class OnnxPredictor(BasePredictor):
         self.size, self.classes, self.has_maps = about['size'], about['classes'], about['maps']
         self.point = OperatingPoint.from_checkpoint(about, threshold, calibration, False, file)
         self.threshold, self.calibration = self.point.threshold, self.point.calibration
+        self.window = about.get('window')
         self.guard = Guard(about['guard'], file) if guard and about.get('guard') is not None else None
         self.info = dict(model=about['model'], checkpoint=Path(file).name, folder=Path(file).parent.name, epoch=None,
                          checkpoint_hash=sha256_file(file), exported_from=about['checkpoint_hash'], tta=False,

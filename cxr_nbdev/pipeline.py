@@ -237,6 +237,14 @@ def _given_names(names:list)->list:
     piped = [line.rstrip('\r\n') for line in sys.stdin if line.strip()] if '-' in names else []
     return [found for name in names for found in (piped if name == '-' else [name])]
 
+def _not_frontal(images:list)->list:
+    "Name the DICOM files whose header says that they show no frontal chest radiograph."
+    from cxr_nbdev.images import unlike_frontal_chest
+    found = unlike_frontal_chest(images)
+    lines = [f'{printable(path)}: {why}' for path, why in found[:10]]
+    if found[10:]: lines.append(f'{len(found) - 10} more files are no frontal chest radiographs by their header')
+    return lines
+
 def _passed_over(others:list)->list:
     "The notice about files of a folder that are no images; empty where there are none."
     if not others: return []
@@ -277,6 +285,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
     if c.output: _check_output(c.output, c.force)
     images, others = search_images(_given_names(c.images))
     predictor = load_predictor(c, guard=not c.no_guard)
+    for notice in _not_frontal(images): notify(notice)
     table = predictor.predict(images, progress=len(images) > predictor.bs, skip_bad=c.skip_bad)
     if c.output: write_table(table, c.output, new=not c.force)
     for row in table.itertuples(): log(_prediction_line(row, predictor.classes[1]))

@@ -10,6 +10,7 @@ __all__ = ['Gamma', 'Blur', 'Noise', 'aspect_mat', 'radiograph_tfms', 'ReadRadio
 import os, random
 from collections.abc import Sequence
 import pandas as pd, torch
+from PIL import Image
 from functools import partial
 from pathlib import Path
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
@@ -22,6 +23,7 @@ from fasttransform import Pipeline, Transform
 from torchvision.transforms.functional import gaussian_blur
 from .core import BadInput, DataError, printable
 from .images import IMAGE_STATS, classes, read_square
+from .cache import Squares
 from .dataset import files_root
 
 # %% ../nbs/training/00_loaders.ipynb #ae9bb8a6
@@ -101,9 +103,13 @@ class ReadRadiograph(Transform):
     "Read an image file as the square grey image that models see, in three equal channels."
     def __init__(self, size:int, # Side in pixels
                  window:Sequence|None=None, # Of DICOM files, as in `read_image`
+                 squares:Squares|None=None, # From `cache_squares`: images that are decoded already
                 ):
-        self.size, self.window = size, window
-    def encodes(self, path:Path): return PILImage(read_square(path, self.size, self.window).convert('RGB'))
+        self.size, self.window, self.squares = size, window, squares
+    def encodes(self, path:Path):
+        if self.squares is not None and path in self.squares: grey = Image.fromarray(self.squares[path])
+        else: grey = read_square(path, self.size, self.window)
+        return PILImage(grey.convert('RGB'))
 
 def radiograph_block(root:str|Path, # Data set that the table's `file` column is relative to
                      size:int=224, # Side of the input, pixels
@@ -111,10 +117,11 @@ def radiograph_block(root:str|Path, # Data set that the table's `file` column is
                      stats:tuple=IMAGE_STATS, # Mean and standard deviation of each channel that the model expects
                      classes:list=classes, # Names of the labels, in the order of the logits
                      window:Sequence|None=None, # Of DICOM files, as in `read_image`
+                     squares:Squares|None=None, # As in `ReadRadiograph`
                     )->DataBlock: # Takes a table with `file`, `label` and the boolean column `is_valid`
     "Make the recipe from table rows to normalised batches."
     tfms = radiograph_tfms() if tfms is None else tfms
-    images = TransformBlock(type_tfms=[ReadRadiograph(size, window)], batch_tfms=IntToFloatTensor)
+    images = TransformBlock(type_tfms=[ReadRadiograph(size, window, squares)], batch_tfms=IntToFloatTensor)
     labels = CategoryBlock(vocab=list(classes), sort=False)
     return DataBlock(blocks=(images, labels), get_x=_RowPath(root), get_y=ColReader('label'),
                      splitter=ColSplitter('is_valid'), batch_tfms=[*tfms, Normalize.from_stats(*stats, cuda=False)])
@@ -152,13 +159,14 @@ def make_dls(table:pd.DataFrame, # As from `make_splits` or `read_manifest`: `fi
              stats:tuple=IMAGE_STATS, # As in `radiograph_block`; `zoo.input_stats` says a model's
              classes:list=classes, # As in `radiograph_block`; `DataSet.classes` says a data set's
              window:Sequence|None=None, # Of DICOM files, as in `read_image`
+             squares:Squares|None=None, # As in `ReadRadiograph`
             )->DataLoaders: # Train and valid; its `vocab` is `classes`
     "Build the training and the validation loader."
     rows = _loader_rows(table, size, bs, classes)
     n_train = int((~rows.is_valid).sum())
     if num_workers is None: num_workers = auto_workers(device)
     device = torch.device(device)
-    block = radiograph_block(files_root(root, rows.file), size, tfms, stats, classes, window)
+    block = radiograph_block(files_root(root, rows.file), size, tfms, stats, classes, window, squares)
     dls = block.dataloaders(rows, bs=min(bs, n_train), val_bs=2*bs, num_workers=num_workers, device=device,
                             pin_memory=device.type == 'cuda')
     dls.valid.after_batch = Pipeline([t for t in dls.valid.after_batch.fs if not isinstance(t, RandTransform)])

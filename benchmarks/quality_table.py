@@ -314,10 +314,11 @@ def card_rows(t, seeds):
 
 def card(rows, table, metadata):
     "Fill the model card of the best single model by validation."
+    from cxr_nbdev.report import shared_text
     runs, valid = best_single(rows)
     r, t = runs[0], table[table.system == runs[0]['system']].iloc[0]
     config, metrics, facts = r['config'], r['metrics'], r['facts']
-    counts, shared = facts['counts'], metrics['shared_with_training']
+    counts = facts['counts']
     border = table[table.system.str.startswith('border')]
     known = lungs_hidden()
     if metadata:
@@ -333,7 +334,7 @@ def card(rows, table, metadata):
         seed_list=', '.join(str(x['seed']) for x in runs), flags=train_flags(config),
         n_train=counts['train']['images'], n_valid=counts['valid']['images'], n_test=metrics['n'],
         n_patients=metrics['n_patients'], n_normal=metrics['n_normal'], n_ill=metrics['n_pneumonia'],
-        shared=f"sharing {shared['patients']} patients and {shared['hashes']} identical images with training",
+        shared=f"sharing {' and '.join(shared_text(metrics).rsplit(', ', 1))} with training",
         threshold=metrics['threshold'], auc=t.auc, false_alarms=metrics['counts']['fp'], missed=metrics['counts']['fn'],
         rows=card_rows(t, len(runs)), kinds=', '.join(kinds),
         border=f'AUC {border.auc.iloc[0]:.3f}' if len(border) else 'not measured',

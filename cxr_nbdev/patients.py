@@ -7,7 +7,7 @@ __all__ = ['MANY', 'FEW', 'HANDFUL', 'Identity', 'dicom_patients', 'find_patient
            'comparable']
 
 # %% ../nbs/data/01_patients.ipynb #24d2f4b4
-import hashlib, hmac, os, re, unicodedata
+import hashlib, hmac, os, re, unicodedata, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .config import DataOptions
 from .core import BadInput, DataError, printable, read_json
-from .layout import patient_of
+from .layout import patient_of, split_of
 
 # %% ../nbs/data/01_patients.ipynb #9bc1c542
 @dataclass(frozen=True)
@@ -32,27 +32,33 @@ class Identity:
         "Tell whether only a part of the images has a patient."
         return not self.known and self.untold < self.images
 
+    @property
+    def mixed(self)->bool: # Do keys come from several rules?
+        "Tell whether a patient could stand under two rules and not be recognised."
+        return ' + ' in self.scheme
+
     def _missing(self)->str:
         "For how many images nothing tells."
         return f'not known for {self.untold} of {self.images} images, which count as one each'
 
     def words(self)->str: # Completes 'patients: '
         "Say where patients come from."
-        if self.known: return f'from {self.source}'
+        if self.known: return f'from {self.source}' + '; rules are not compared with each other'*self.mixed
         if self.partly: return f'from {self.source}; {self._missing()}'
         return 'not known; each image counts as one'
 
     def shared(self, n:int, # Patients found on two sides
               )->str: # Such as '3 patients'; never 0 where patients are not known
         "Say how many patients two parts share."
-        if self.known: return f'{n} patients'
+        if self.known and not self.mixed: return f'{n} patients'
+        if self.known: return f'{n or "no"} patients under one rule (several rules are not compared)'
         if self.partly: return f'{n or "no"} patients among those known (the patient is {self._missing()})'
         return 'patients not known (each image counts as one)'
 
     def counted(self, n:int|None, # As `shared` counts
                )->int|None: # `n`; None where 0 would claim what is not known
         "Give the number of shared patients for a JSON file."
-        return n if self.known or self.partly and n else None
+        return n if n and (self.known or self.partly) or self.known and not self.mixed else None
 
     def of(self, n_images:int, # Images of a part
            n_patients:int, # Keys among them
@@ -79,7 +85,9 @@ def from_facts(cls:Identity, facts:object, # As stored; None in files of older v
               )->Identity|None: # None where the file does not say
     "Read back what `facts` wrote."
     if not isinstance(facts, dict) or not isinstance(facts.get('known'), bool): return None
-    return cls(**{k: v for k, v in facts.items() if k in cls.__dataclass_fields__})
+    known = {k: v for k, v in facts.items() if k in cls.__dataclass_fields__}
+    fits = all(isinstance(v, cls.__dataclass_fields__[k].type) for k, v in known.items())
+    return cls(**known) if fits else None
 
 # %% ../nbs/data/01_patients.ipynb #b6e38da6
 def _one_spelling(name:str)->str:
@@ -98,27 +106,29 @@ _named = re.compile(r'(?:^|/)((?:patient|subject|person|mrn|paciente|paziente|п
 
 def _stem(file:str)->str:
     "The name of a file without folder and suffix."
-    return Path(file.rsplit('/', 1)[-1]).stem
+    name = file.rsplit('/', 1)[-1]
+    dot = name.rfind('.')
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 def _known_name(file:str, # Path with `/`
                 strict:bool, # Of Kermany's names, the bare number?
                )->tuple: # (scheme, key), or None
     "Read the patient from a path whose form tells the data set."
     if _person.match(_stem(file)): return 'kermany', patient_of(_stem(file) + '.x', strict)[0]
-    if m := _chexpert.search(file): return 'chexpert', f'patient{int(m[1]):05d}'
+    if m := _chexpert.search(file): return 'chexpert', f'patient{int(m[1])}'
     if m := _mimic.search(file): return 'mimic', f'p{m[1]}'
-    if (m := _nih.search(file)) and 1 <= int(m[1]) <= 30805: return 'nih', m[1]
+    if (m := _nih.search(file)) and 1 <= int(m[1]) <= 30805: return 'nih', str(int(m[1]))
     return None
 
 # %% ../nbs/data/01_patients.ipynb #21de74f3
 MANY, FEW = 4, 30 # folders from which a level counts as many; images in each, in the mean, that count as few
-_split_names = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 _patient_folder = re.compile(r'(?:patient|pat|pt|subject|subj|sub|case|person|participant|mrn|pid|id|p|paciente|'
                              r'paziente|пациент|患者|病人|환자)[\s_.-]*\d+.*', re.I)
 _place_folder = re.compile(r'(?:sites?|cent(?:er|re)|hospital|clinic|ward)[\s_.-]*\w*', re.I)
 _other_folder = re.compile(
     r'(?:(?:study|series|session|ses|visit|view|scan|exam|images?|imgs?|frontal|lateral|pa|ap|dicom|dcm|jpe?g|png|'
-    r'part|batch|chunk|fold|set|subset|year|month)[\s_.-]*\w{0,4}'
+    r'part|batch|chunk|fold|set|subset|group|class|type|kind|stage|grade|level|version|year|month)[\s_.-]*\w{0,4}'
+    r'|s\d{8}|s[te]\d{5,}' # a study of MIMIC-CXR, a study or a series of a DICOM medium
     r'|(?:19|20)\d\d(?:[-_.]?\d\d){0,2}' # a year, a month, a date
     r'|[0-2](?:\.\d+){3,})', re.I) # a DICOM UID
 
@@ -127,7 +137,7 @@ def _own_folders(file:str, # Path below the data folder
                 )->list: # Names of the folders that may be a patient's, from the outermost
     "Take the folders of split and class from a path."
     parts = file.split('/')[:-1]
-    if parts and parts[0].casefold() in _split_names: parts = parts[1:]
+    if parts and split_of(parts[0]): parts = parts[1:]
     return parts[1:] if classed else parts
 
 def _start_again(names:list, stems:list)->bool:
@@ -142,7 +152,8 @@ def _is_patient_level(names:list, stems:list)->bool:
     def most(form): return sum(bool(form.fullmatch(o)) for o in distinct) > len(distinct)/2
     if most(_patient_folder): return True
     if most(_other_folder) or most(_place_folder) or len(names) > FEW*len(distinct): return False
-    return len(distinct) >= MANY or len(distinct) > 1 and _start_again(names, stems)
+    numbered = len(distinct) >= MANY and most(re.compile(r'.*\d.*'))
+    return numbered or len(distinct) > 1 and _start_again(names, stems)
 
 # %% ../nbs/data/01_patients.ipynb #92f9e28a
 def _folder_keys(files:list, # Paths below the data folder
@@ -201,7 +212,9 @@ def _read_ids(path:Path)->tuple:
 def dicom_patients(paths:list, # Image files of any kind
                   )->list: # A salted hash of each PatientID; '' for other files and where there is none
     "Read who is the patient of DICOM files, without keeping any name."
-    with ThreadPoolExecutor() as pool: found = list(pool.map(_read_ids, map(Path, paths)))
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter('ignore') # pydicom's about odd values quote them
+        found = list(pool.map(_read_ids, map(Path, paths)))
     if not any(who for who, _ in found): return ['']*len(found)
     return _hash_ids([who for who, _ in found], [uid for _, uid in found])
 
@@ -294,6 +307,8 @@ def _identity(found:list, options:DataOptions)->Identity:
     if not counts: return Identity('each image', False, '', len(found), len(found))
     sources = _sources | dict(column=f'column {printable(options.patient_column or "patient")}',
                               pattern=f'--patient-pattern {printable(repr(options.patient_pattern))}')
+    folders = len({o[1] for o in found if o and o[0] == 'folder'})
+    sources['folder'] = f'{folders} patient folders'
     words = [sources[s] + (f' ({n} images)' if len(counts) > 1 else '') for s, n in counts.items()]
     untold = sum(o is None for o in found)
     return Identity(' + '.join(counts), not untold, ' and '.join(words), untold, len(found))

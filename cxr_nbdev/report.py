@@ -256,7 +256,7 @@ def _class_tables(metrics:dict)->list:
     each = [(name, c['n'], *(_value(c, key) for key in _CLASS_COLUMNS)) for name, c in metrics['per_class'].items()]
     found = [(f'The {len(names)} x {len(names)} table', ['', *(f'called {name}' for name in names)], counts),
              ('Each class against the rest', ['class', 'images', *_CLASS_COLUMNS.values()], each),
-             ('All statistics', ['measure', 'value (95 % interval)'], summary_rows(metrics))]
+             ('All statistics', ['measure', f'value (95 %, {told_by(metrics).intervals()})'], summary_rows(metrics))]
     return [dict(title=title, head=head, rows=rows) for title, head, rows in found]
 
 def _class_error_tables(metrics:dict)->list:

@@ -34,24 +34,27 @@ def write_evaluations(top:Path, # Folder to make
     return top
 
 # %% ../../nbs/testing/04_evaluations.ipynb #87fb9e0e
+def _write(folder, metrics, **columns):
+    "Write what is evaluated on images of which two are of one patient."
+    write_json(folder/'metrics_test.json', dict(metrics, test_hash='c'*64))
+    n = len(columns['label'])
+    table = dict(file=[f'test/{i}.jpeg' for i in range(n)], patient=[f'IM-{i//2}' for i in range(n)], **columns)
+    pd.DataFrame(table).to_csv(folder/'predictions_test.csv', index=False)
+
 def write_predictions(top:Path, # Folder to make
                       n:int=300, # Images, two per patient
                       **models:tuple, # Skill and noise by name of the model
                      )->Path: # `top`
     "Write predictions and metrics of invented models for the same images."
-    rng = np.random.default_rng(0)
-    y = np.repeat(rng.random(n//2) < .6, 2).astype(int)
+    rng, names = np.random.default_rng(0), np.array(['NORMAL', 'PNEUMONIA'])
+    y = np.repeat(rng.random(n//2) < .6, 2)
     for name, (skill, noise) in models.items():
         z = skill*(2*y-1) + np.random.default_rng(7).normal(size=n) + noise*rng.normal(size=n)
-        t = pd.DataFrame(dict(file=[f'test/{i}.jpeg' for i in range(n)], patient=[f'IM-{i//2}' for i in range(n)],
-                              label=np.where(y == 1, 'PNEUMONIA', 'NORMAL'), probability=1/(1+np.exp(-2*z))))
-        called = t.probability >= .5
-        t['prediction'] = np.where(called, 'PNEUMONIA', 'NORMAL')
-        metrics = evaluation(int((called & (y == 1)).sum()), int((~called & (y == 0)).sum()),
-                             roc_auc_score(y, t.probability), int((y == 0).sum()), int(y.sum()),
-                             threshold=.5, test_hash='c'*64, classes=['NORMAL', 'PNEUMONIA'])
-        write_json(top/name/'metrics_test.json', metrics)
-        t.to_csv(top/name/'predictions_test.csv', index=False)
+        p = 1/(1+np.exp(-2*z))
+        called = p >= .5
+        tp, tn, positive, negative = (int(some.sum()) for some in (called & y, ~called & ~y, y, ~y))
+        metrics = evaluation(tp, tn, roc_auc_score(y, p), negative, positive, threshold=.5, classes=list(map(str, names)))
+        _write(top/name, metrics, label=names[y*1], probability=p, prediction=names[called*1])
     return top
 
 # %% ../../nbs/testing/04_evaluations.ipynb #c858a616
@@ -61,16 +64,13 @@ def write_class_predictions(top:Path, # Folder to make
                             **models:tuple, # Skill and noise by name of the model
                            )->Path: # `top`
     "Write predictions and metrics of invented models of several classes for the same images."
-    rng, k = np.random.default_rng(0), len(classes)
+    rng, k, names = np.random.default_rng(0), len(classes), np.array(classes)
     y = np.repeat(rng.integers(0, k, n//2), 2)
-    files, patients = [f'test/{i}.jpeg' for i in range(n)], [f'IM-{i//2}' for i in range(n)]
+    patients = [f'IM-{i//2}' for i in range(n)]
     for name, (skill, noise) in models.items():
         logits = skill*np.eye(k)[y] + np.random.default_rng(7).normal(size=(n, k)) + noise*rng.normal(size=(n, k))
         p = np.exp(logits)/np.exp(logits).sum(1, keepdims=True)
-        metrics = multiclass_metrics(y, p, classes, patients, n_boot=50)
-        write_json(top/name/'metrics_test.json', dict(metrics, classes=list(classes), test_hash='c'*64))
-        called, label = (np.array(classes)[o] for o in (p.argmax(1), y))
-        t = pd.DataFrame(dict(file=files, patient=patients, label=label, probability=p.max(1), prediction=called))
-        t = t.assign(**{f'p_{c}': p[:, i] for i, c in enumerate(classes)})
-        t.to_csv(top/name/'predictions_test.csv', index=False)
+        metrics = dict(multiclass_metrics(y, p, classes, patients, n_boot=50), classes=list(classes))
+        _write(top/name, metrics, label=names[y], probability=p.max(1), prediction=names[p.argmax(1)],
+               **{f'p_{c}': p[:, i] for i, c in enumerate(classes)})
     return top

@@ -30,18 +30,15 @@ class Site(ThreadingHTTPServer):
         self.faults, self.asked, self.requests = list(faults), [], []
 
     def close(self):
-        "Stop serving and free the port."
         self.shutdown()
         self.server_close()
 
     def __exit__(self, *args): self.close()
-
     def handle_error(self, request, client_address): pass # a client that hangs up is no news here
 
 # %% ../../nbs/testing/10_servers.ipynb #2ff9f770
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
-
     def log_message(self, *args): pass
 
     def reply(self, status, body=b'', cut=None, **headers):
@@ -52,45 +49,35 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[:cut])
         if cut is None: return
-        self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
 
-    def _first_byte(self)->int:
-        "Where the reply begins: at the byte asked for, if ranges are understood and the version is the same."
-        asked = self.headers.get('Range')
-        same = self.headers.get('If-Range', self.server.etag) == self.server.etag
-        return int(asked[6:-1]) if asked and self.server.ranges and same else 0
+    def do_GET(self):
+        "Send a file from the byte that is asked for, if ranges are understood and the version is the same."
+        site, asked = self.server, self.headers.get('Range')
+        site.asked.append(asked)
+        site.requests.append(dict(self.headers))
+        fault, n = site.faults.pop(0) if site.faults else ('', None)
+        body = site.files.get(self.path.split('?')[0])
+        if fault == 'status': return self.reply(n, b'sorry', Retry_After=0)
+        if body is None: return self.reply(404, b'nothing here')
+        if fault == 'endless': return self.reply(200, body, Content_Length=None, Connection='close')
+        same = self.headers.get('If-Range', site.etag) == site.etag
+        start = int(asked[6:-1]) if asked and site.ranges and same else 0
+        if start >= len(body): return self.reply(416, b'past the end', Content_Range=f'bytes */{len(body)}')
+        headers = dict(ETag=site.etag, Accept_Ranges='bytes' if site.ranges else None, **site.headers)
+        if start: headers['Content_Range'] = f'bytes {start + (fault == "shift")}-{len(body)-1}/{len(body)}'
+        self.reply(206 if start else 200, body[start:], cut=n if fault == 'cut' else None, **headers)
 
-# %% ../../nbs/testing/10_servers.ipynb #3daadd79
-def _do_GET(self):
-    site = self.server
-    site.asked.append(self.headers.get('Range'))
-    site.requests.append(dict(self.headers))
-    fault, n = site.faults.pop(0) if site.faults else ('', None)
-    body = site.files.get(self.path.split('?')[0])
-    if fault == 'status': return self.reply(n, b'sorry', Retry_After=0)
-    if body is None: return self.reply(404, b'nothing here')
-    if fault == 'endless': return self.reply(200, body, Content_Length=None, Connection='close')
-    start = self._first_byte()
-    if start >= len(body): return self.reply(416, b'past the end', Content_Range=f'bytes */{len(body)}')
-    headers = dict(ETag=site.etag, Accept_Ranges='bytes' if site.ranges else None, **site.headers)
-    if start: headers['Content_Range'] = f'bytes {start + (fault == "shift")}-{len(body)-1}/{len(body)}'
-    self.reply(206 if start else 200, body[start:], cut=n if fault == 'cut' else None, **headers)
-
-_Handler.do_GET = _do_GET
-
-# %% ../../nbs/testing/10_servers.ipynb #f1113b2b
-def _do_POST(self):
-    self.rfile.read(int(self.headers.get('Content-Length', 0)))
-    site, method = self.server, self.path.rsplit('/', 1)[1]
-    site.asked.append(f"{method} {self.headers.get('Authorization', '').split(' ')[0]}")
-    if site.deny: status, answer = site.deny, dict(code=site.deny, message='Unauthenticated')
-    elif method == 'IntrospectToken': status, answer = 200, dict(active=True, username='me')
-    else: return self.reply(302, b'', Location=f'{site.url}/storage/archive.zip')
-    self.reply(status, json.dumps(answer).encode(), Content_Type='application/json')
-
-_Handler.do_POST = _do_POST
+    def do_POST(self):
+        "Answer Kaggle's client: sign it in, or send it to the storage."
+        self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        site, method = self.server, self.path.rsplit('/', 1)[1]
+        site.asked.append(f"{method} {self.headers.get('Authorization', '').split(' ')[0]}")
+        if site.deny: status, answer = site.deny, dict(code=site.deny, message='Unauthenticated')
+        elif method == 'IntrospectToken': status, answer = 200, dict(active=True, username='me')
+        else: return self.reply(302, b'', Location=f'{site.url}/storage/archive.zip')
+        self.reply(status, json.dumps(answer).encode(), Content_Type='application/json')
 
 # %% ../../nbs/testing/10_servers.ipynb #c2598667
 @contextlib.contextmanager

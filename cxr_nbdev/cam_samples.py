@@ -11,6 +11,7 @@ import hashlib, warnings, zipfile
 import numpy as np
 from pathlib import Path
 from .core import BadInput, DataError, atomic_path, new_results_folder, printable
+from .figures import png_bytes
 from .gradcam import METHODS, class_activation_maps, map_grid
 from .images import read_image
 
@@ -203,9 +204,10 @@ def _explain_image(predictor, path:Path, label:str, target, method:str, layer, a
 
 def _save_figure(fig, path:Path):
     "Save a figure whole or not at all; characters that matplotlib's font lacks are drawn as boxes, without a warning."
-    with atomic_path(path) as tmp, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Glyph')
-        fig.savefig(tmp, dpi=110)
+        png = png_bytes(fig, 110)
+    with atomic_path(path) as tmp: tmp.write_bytes(png)
 
 # %% ../nbs/explanation/02_cam_samples.ipynb #cc4d0401
 def write_cam_samples(predictor, # A `predict.Predictor` around a PyTorch model

@@ -296,8 +296,8 @@ def check_class_options(predictor:Predictor|Ensemble, # The model, or several
     "Refuse options that are about two classes, where there are more."
     own = predictor.classes
     if len(own) == 2 and config.positive == own[0]:
-        raise BadInput(f'--positive {printable(own[0])}: the checkpoint reports the probability of {printable(own[1])}; '
-                       'leave it out, or train with it')
+        raise BadInput(f'--positive {printable(own[0])}: the checkpoint reports the probability of '
+                       f'{printable(own[1])}; leave it out, or train with it')
     if len(own) == 2: return
     for name in ('shortcuts', 'prevalence', 'positive'):
         if getattr(config, name): raise BadInput(f'--{name}: is about two classes, and the checkpoint has '

@@ -12,7 +12,8 @@ import json, sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from .core import BadInput, Unavailable, atomic_path, new_results_folder, printable, shell_quote, write_text
+from .core import BadInput, CheckpointError, Unavailable, atomic_path, new_results_folder, printable
+from .core import shell_quote, write_text
 from .config import CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig, EvalConfig
 from .config import ExportConfig
 from .config import PredictConfig, TrainConfig, check_config, check_eval_config, check_predict_config
@@ -143,14 +144,15 @@ def _cam_options(config:EvalConfig)->dict:
                 align=config.cam_align, arrays=config.cam_arrays)
 
 def _explain_errors(predictor, metrics:dict, root:Path, out:Path, config:EvalConfig):
-    "Draw heat maps of the most confident errors: false alarms are NORMAL, misses are PNEUMONIA."
+    "Draw heat maps of the most confident errors, in that order: false alarms are NORMAL, misses are PNEUMONIA."
     import pandas as pd
     from cxr_nbdev.cam_samples import write_cam_samples
-    rows = [dict(file=error['file'], label=label)
-            for label, kind in zip(predictor.classes, ('false_alarms', 'misses'))
-            for error in metrics['errors'][kind][:config.error_maps]]
+    errors, n = metrics['errors'], config.error_maps
+    if 'wrong' in errors: rows = [dict(file=e['file'], label=e['label']) for e in errors['wrong'][:n]]
+    else: rows = [dict(file=e['file'], label=label)
+                  for label, kind in zip(predictor.classes, ('false_alarms', 'misses')) for e in errors[kind][:n]]
     folder = out/f'errors_{config.split}'
-    if rows: write_cam_samples(predictor, pd.DataFrame(rows), root, folder, len(rows), **_cam_options(config))
+    if rows: write_cam_samples(predictor, pd.DataFrame(rows), root, folder, None, **_cam_options(config))
 
 def _explain_samples(predictor, root:Path, out:Path, config:EvalConfig):
     "Draw Grad-CAM of images drawn by seed from each class."
@@ -160,6 +162,36 @@ def _explain_samples(predictor, root:Path, out:Path, config:EvalConfig):
     n, seed = config.num_visualizations, config.seed
     write_cam_samples(predictor, table, root, out/'grad_cam_samples', n, seed, **_cam_options(config))
 
+# %% ../nbs/pipeline/01_pipeline.ipynb #a47311e7
+def _check_files(files:list):
+    "Refuse checkpoints that are not there."
+    for file in files:
+        if not Path(file).is_file(): raise CheckpointError(f'{printable(file)}: no such file; check the path')
+
+def _check_maps(predictor, config:EvalConfig)->tuple:
+    "The configuration, without heat maps of errors where the model has none, and a sentence about coarse maps."
+    from cxr_nbdev.cam_samples import check_cam_options
+    lacks = not hasattr(getattr(predictor, 'model', None), 'parameters') # several networks, or one in ONNX
+    if lacks and not config.generate_grad_cam: return replace(config, error_maps=0), ''
+    if not config.error_maps and not config.generate_grad_cam: return config, ''
+    return config, check_cam_options(predictor, config.cam_method, config.cam_layer)
+
+def _check_samples(out:Path, config:EvalConfig):
+    "Refuse heat maps of a former evaluation in the folder."
+    folder = out/'grad_cam_samples'
+    if config.generate_grad_cam and not config.force and any(folder.glob('sample_*_cam.png')):
+        raise BadInput(f'{printable(folder)}: already holds heat maps; name another --output-dir, or add --force to '
+                       'overwrite')
+
+def _own_classes(predictor, data, config:EvalConfig, log:Callable):
+    "The data set with NORMAL, BACTERIAL and VIRAL, where those are the classes of the checkpoint; else as it is."
+    kinds = ['NORMAL', 'BACTERIAL', 'VIRAL']
+    if sorted(predictor.classes) != sorted(kinds) or data.classes != ['NORMAL', 'PNEUMONIA']: return data
+    from cxr_nbdev.dataset import DataSet
+    log('classes NORMAL, BACTERIAL and VIRAL by the names of the files, as the checkpoint has them')
+    options = replace(config, classes='kinds', class_names=None)
+    return DataSet.scan(config.data_dir, skip_bad=True, options=options)
+
 # %% ../nbs/pipeline/01_pipeline.ipynb #834b4a41
 def evaluate(config:EvalConfig, # `checkpoint` is needed
              log:Callable=print_line, # Called with each text for the user
@@ -167,18 +199,25 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
             )->dict: # The metrics, as written to metrics_SPLIT.json
     "Measure checkpoints on a split: predictions, metrics, figures, heat maps and a report."
     config = check_eval_config(config)
+    _check_files(config.checkpoints)
     predictor = load_predictor(config)
     from cxr_nbdev.check import scan_and_report
-    from cxr_nbdev.evaluate import evaluate as evaluate_predictor
+    from cxr_nbdev.evaluate import check_class_options, evaluate as evaluate_predictor, former_metrics
     from cxr_nbdev.report import summary_text, write_report
-    data = scan_and_report(config.data_dir, log, options=config)
-    out = _evaluation_folder(config, predictor)
-    metrics = evaluate_predictor(predictor, data, out, config, progress, manifest=_run_manifest(config))
-    if config.error_maps > 0 and len(config.checkpoints) == 1:
-        _explain_errors(predictor, metrics, data.root, out, config)
+    check_class_options(predictor, config)
+    config, cam_note = _check_maps(predictor, config)
+    out, manifest = _evaluation_folder(config, predictor), _run_manifest(config)
+    data = _own_classes(predictor, scan_and_report(config.data_dir, log, options=config), config, log)
+    if metrics := former_metrics(predictor, data, out, config, manifest):
+        log(f'{printable(out)}: measured before; what is missing is made now')
+        config = replace(config, force=True) # of heat maps that were not finished
+    else:
+        _check_samples(out, config)
+        metrics = evaluate_predictor(predictor, data, out, config, progress, manifest=manifest)
+    if config.error_maps: _explain_errors(predictor, metrics, data.root, out, config)
     if config.generate_grad_cam: _explain_samples(predictor, data.root, out, config)
-    report = write_report(out, config.split, describe_predictor(predictor, out.name))
-    log(f'{summary_text(metrics)}\nreport: {report}')
+    report = write_report(out, config.split, describe_predictor(predictor, out.name), cam_note)
+    log('\n'.join([summary_text(metrics), *([cam_note] if cam_note else []), f'report: {report}']))
     return metrics
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #8ff65602

@@ -114,7 +114,8 @@ _HOW = dict(DeLong='DeLong for the AUC', Wilson='Wilson for shares', bootstrap='
 def interval_words(metrics:dict, # From `evaluate`
                   )->str: # Completes '95 %, '
     "Say what intervals count, and how they were made."
-    found = [how for how in metrics.get('interval_from', {}).values() if how]
+    parts = [metrics, *metrics.get('per_class', {}).values()]
+    found = [how for part in parts for how in part.get('interval_from', {}).values() if how]
     kinds = [words for kind, words in _HOW.items() if any(kind in how for how in found)]
     return f"{told_by(metrics).intervals()} ({', '.join(kinds)})" if kinds else told_by(metrics).intervals()
 

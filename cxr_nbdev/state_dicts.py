@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Inert', 'InertMachine', 'NotPlain', 'PlainParts', 'TensorReader', 'read_inert', 'is_state', 'state_parts',
-           'without_criterion', 'find_state', 'conversion', 'shared_prefixes', 'plain_head', 'two_rows']
+           'without_criterion', 'find_state', 'is_script', 'conversion', 'shared_prefixes', 'plain_head', 'two_rows']
 
 # %% ../nbs/models/03_state_dicts.ipynb #c3499ea7
 import pickletools, re, sys, zipfile
@@ -171,14 +171,14 @@ def _storage(self:TensorReader, mark:str, kind:Inert, key:str)->Tensor:
 _USED = ('cxr', 'model_state_dict', 'optimizer_state_dict') # parts that this package reads besides the weights
 _SYSTEM = {'os', 'posix', 'nt', 'sys', 'subprocess', 'shutil', 'socket', 'runpy', 'importlib', 'ctypes', 'pty', 'io',
            'code', 'timeit', 'webbrowser', 'pickle', 'marshal'}
-_TYPES = {'set', 'frozenset', 'list', 'dict', 'tuple', 'int', 'float', 'str', 'bool', 'bytes', 'bytearray', 'complex',
-          'object', 'slice', 'range', 'type'} # of Python's built-in names, those that only make values
+_RUNS = {'eval', 'exec', 'execfile', 'compile', 'open', 'file', '__import__', 'setattr', 'delattr', 'globals', 'locals',
+         'vars', 'input', 'breakpoint', 'exit', 'quit', 'apply'} # of Python's built-in names
 
 def _names_system(name:str)->bool:
     "Does a name belong to what only a hostile file asks for?"
     module, _, last = name.rpartition('.')
     top = module.partition('.')[0]
-    return top in _SYSTEM or top in ('builtins', '__builtin__') and last not in _TYPES
+    return top in _SYSTEM or top in ('builtins', '__builtin__') and last in _RUNS
 
 def _has_tensor(value:object)->bool:
     "Is there a tensor, or the note of one, among the values of a dictionary?"
@@ -316,18 +316,23 @@ def _loading(content:object, file:str)->tuple:
     key = next((k for k in (*_USUAL, *keys) if k in keys), None)
     return (load, False) if key is None else (f'{load}[{printable(repr(key))}]', _has_tensor(content[key]))
 
+def is_script(file:str|Path, # Any file
+             )->bool: # Is it a program of TorchScript?
+    "Tell TorchScript from torch's other archives."
+    if not zipfile.is_zipfile(file): return False
+    with zipfile.ZipFile(file) as archive: return any(n.endswith('/constants.pkl') for n in archive.namelist())
+
 def conversion(file:str|Path, # A file that is refused because it holds more than tensors
               )->str: # Two lines of Python, joined by a semicolon
     "Write the two lines that turn a pickled model into a file of weights."
     file, content, name = Path(file), None, printable(repr(str(file)), 400)
     target = printable(repr(str(file.with_name(file.stem + '_weights.pth'))), 400)
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if any(n.endswith('/constants.pkl') for n in archive.namelist()): # TorchScript
-                return (f"import torch; model = torch.jit.load({name}, map_location='cpu'); "
-                        f'torch.save(model.state_dict(), {target})')
-            try: content = InertMachine().read(_open_pickle(archive)[0])
-            except Exception: pass # the plain lines serve for a file that is damaged too
+    if is_script(file):
+        return (f"import torch; model = torch.jit.load({name}, map_location='cpu'); "
+                f'torch.save(model.state_dict(), {target})')
+    try:
+        with zipfile.ZipFile(file) as archive: content = InertMachine().read(_open_pickle(archive)[0])
+    except Exception: pass # the plain lines serve for older formats and for damaged files too
     load, is_weights = _loading(content, name)
     return f"{load}; torch.save({'model' if is_weights else 'model.state_dict()'}, {target})"
 

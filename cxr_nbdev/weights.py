@@ -16,8 +16,8 @@ from .images import IMAGE_STATS
 from .resnet import ResNet18
 from .networks import (LITE0, LITES, MODELS, PlainResNet18, attention_layers, create_timm, head_layers,
                                 model_name, reset_head, state_names)
-from .state_dicts import (NotPlain, conversion, find_state, plain_head, read_inert, shared_prefixes,
-                                   two_rows)
+from .state_dicts import (NotPlain, conversion, find_state, is_script, plain_head, read_inert,
+                                   shared_prefixes, two_rows)
 
 # %% ../nbs/models/04_weights.ipynb #84c76fd4
 def _numpy_number(dtype, raw=b''):
@@ -59,17 +59,20 @@ def _why_unreadable(error:Exception, magic:bytes, tensors_only:bool)->str:
 # %% ../nbs/models/04_weights.ipynb #c6bf0f66
 def _is_program(error:Exception)->bool:
     "Did torch's reader refuse a file because it holds more than tensors?"
-    return 'eights only load failed' in str(error) or 'TorchScript' in str(error)
+    return 'eights only load failed' in str(error)
+
+def _program(file:Path, why:str='it holds more than tensors and values, which could run code')->CheckpointError:
+    "The error about a file that can only be read by running it."
+    return CheckpointError(f'{printable(file)}: not a readable checkpoint ({why}); if you trust it, make a file of '
+                           f'weights where it was written: {conversion(file)}')
 
 def _read_parts(file:Path, magic:bytes)->dict:
     "Read the plain parts of a file that holds others too; refuse one that has none."
-    why = 'it holds more than tensors and values, which could run code'
     try:
         if magic[:2] == b'PK': return read_inert(file)
-    except NotPlain as e: why = str(e)
-    except Exception: pass # TorchScript, or damaged as well
-    raise CheckpointError(f'{printable(file)}: not a readable checkpoint ({why}); if you trust it, make a file of '
-                          f'weights where it was written: {conversion(file)}')
+    except NotPlain as e: raise _program(file, str(e)) from None
+    except Exception: pass # damaged as well
+    raise _program(file)
 
 # %% ../nbs/models/04_weights.ipynb #f72ce302
 def read_state(file:str|Path, # A torch or safetensors file
@@ -84,6 +87,7 @@ def read_state(file:str|Path, # A torch or safetensors file
         if tensors_only:
             from safetensors.torch import load_file
             return load_file(file)
+        if is_script(file): raise _program(file)
         if magic[:2] == b'PK': _check_not_packed(file)
         try: return _read_torch(file)
         except Exception as e:
@@ -128,7 +132,7 @@ def _in_order(state:dict, own:dict, head:set)->dict|None:
         if v.shape[1:] != w.shape[1:] or (v.shape != w.shape and b not in head): return None
     return dict(zip(own, state.values()))
 
-def _renamed(model:nn.Module, state:dict, own:dict, head:set):
+def _renamed(model:nn.Module, state:dict, own:dict, head:set, by_order:bool):
     "Ways in which a file may name the same tensors, nearest first."
     convert = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
     for found in shared_prefixes(state):
@@ -138,7 +142,7 @@ def _renamed(model:nn.Module, state:dict, own:dict, head:set):
         if convert: # timm's own conversion of older names and sizes
             try: yield convert(dict(found), model)
             except Exception: pass # made for other files; the plain names are what gets reported
-        if ordered := _in_order(found, own, head): yield ordered
+        if by_order and (ordered := _in_order(found, own, head)): yield ordered
 
 # %% ../nbs/models/04_weights.ipynb #7d496f9e
 def describe_content(content:dict, # What `read_state` gave
@@ -177,13 +181,14 @@ def fit_state(model:nn.Module, # From `build_network`
               state:dict, # Names with tensors, from `find_state`
               file:str|Path, # Where they came from, for the message
               whole:bool=False, # Must the file fill head and attention too? The head may have another class count
+              by_order:bool=True, # May the order of the tensors decide, where names differ?
               fix:str='use weights of this architecture', # Last words of the message
              )->tuple: # (the tensors under the network's names, the names of its head)
     "Find the names that a file's tensors have in a network; `CheckpointError` where they do not fit."
     own = model.state_dict()
     head, attention = (state_names(model, found) for found in (head_layers(model), attention_layers(model)))
     nearest = None
-    for found in _renamed(model, state, own, head):
+    for found in _renamed(model, state, own, head, by_order):
         free = set() if whole else head if attention & set(found) else head | attention
         problem = compare_state(found, own, free, head)
         if not problem[0]: return found, head

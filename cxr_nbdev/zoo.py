@@ -144,7 +144,7 @@ def _fitting_names(state:dict)->list:
     for name in MODELS:
         with torch.device('meta'): model = build_network(name)
         with contextlib.suppress(CheckpointError):
-            fit_state(model, state, '', whole=True)
+            fit_state(model, state, '', whole=True, by_order=False)
             fits.append(name)
     return fits
 

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['GROUPS', 'LAYOUTS', 'POINTS', 'MODEL_NAMES', 'scratch_models', 'option', 'DataOptions', 'TrainConfig',
            'CheckpointConfig', 'EvalConfig', 'PredictConfig', 'DataCheckConfig', 'CalibrateConfig', 'CompareConfig',
-           'DownloadConfig', 'ExportConfig', 'DemoConfig', 'flag', 'check_least', 'check_window', 'check_choices',
-           'check_config', 'check_eval_config', 'check_predict_config', 'save_config', 'load_config', 'check_resume']
+           'DownloadConfig', 'ExportConfig', 'DemoConfig', 'flag', 'data_flags', 'check_least', 'check_window',
+           'check_choices', 'check_config', 'check_eval_config', 'check_predict_config', 'save_config', 'load_config',
+           'check_resume']
 
 # %% ../nbs/01_config.ipynb #1d8d1319
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from .core import BadInput, printable, read_json, write_json
+from .core import BadInput, printable, read_json, shell_quote, write_json
 
 # %% ../nbs/01_config.ipynb #a8476282
 def option(group:str, # Heading that the flag is listed under; empty: none
@@ -259,6 +260,14 @@ def flag(name:str, # Of a field
         )->str: # As typed on the command line
     "Name a field as its flag."
     return '--' + name.replace('_', '-')
+
+def data_flags(options:DataOptions, # Any configuration with them
+              )->str: # Each after a space, quoted; empty where none was given
+    "Write the data options that were given, for the next command on the same data."
+    given = {f.name: getattr(options, f.name) for f in fields(DataOptions)}
+    def words(value): return value if isinstance(value, (list, tuple)) else [value]
+    return ''.join(f' {flag(name)} {" ".join(shell_quote(v) for v in words(value))}'
+                   for name, value in given.items() if value is not None)
 
 def check_least(config, # Any configuration
                 **least, # Field -> smallest value that makes sense

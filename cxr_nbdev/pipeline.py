@@ -15,7 +15,7 @@ from pathlib import Path
 from .core import BadInput, CheckpointError, Unavailable, atomic_path, new_results_folder, printable
 from .core import shell_quote, write_text
 from .config import CalibrateConfig, CompareConfig, DataCheckConfig, DemoConfig, DownloadConfig, EvalConfig
-from .config import ExportConfig
+from .config import ExportConfig, data_flags
 from .config import PredictConfig, TrainConfig, check_config, check_eval_config, check_predict_config
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #a81f774e
@@ -73,7 +73,7 @@ def train(config:TrainConfig|None=None, # None for the defaults
     from cxr_nbdev.train import train as train_on
     out = train_on(c, log, data=data)
     folder, best, results = map(shell_quote, (c.data_dir, out/'best_model.pth', Path('evaluation')/out.name))
-    log(f'next: cxr_evaluate --data-dir {folder} --model {c.model} --checkpoint {best} '
+    log(f'next: cxr_evaluate --data-dir {folder}{data_flags(c)} --model {c.model} --checkpoint {best} '
         f'--generate-grad-cam --output-dir {results}')
     return out
 

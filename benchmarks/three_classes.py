@@ -11,7 +11,7 @@ were fixed before the first run, and the test images are predicted once, by the 
 
 The images are read once and kept as squares of the input's size (lossless PNG under their own names), which is what
 the network sees in any case. WORK gets one folder a seed; each goes on from its last finished epoch when the script is
-started again. `predictions.npz` in it holds file, use, label, patient and probabilities of every validation and test
+started again. `predictions.npz` in it holds image, use, label, patient and probabilities of every validation and test
 image. `report` needs these only.
 """
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent/'results'/'three_classes'
 CLASSES = ['NORMAL', 'BACTERIAL', 'VIRAL']
+COLUMNS = dict(image='file', use='use', label='label', patient='patient') # array in predictions.npz -> column of split.csv
 
 
 def write_squares(data_dir, folder, size):
@@ -64,7 +65,7 @@ def run_one(args, seed, images):
     assert predictor.classes == CLASSES
     table = DataSet.from_manifest(out/'split.csv', images).table.query("use in ('valid', 'test')")
     p = predictor.probabilities([images/file for file in table.file])
-    columns = {name: table[name].to_numpy(str) for name in ('file', 'use', 'label', 'patient')}
+    columns = {name: table[column].to_numpy(str) for name, column in COLUMNS.items()}
     np.savez_compressed(out/'predictions.tmp.npz', p=p, classes=np.array(CLASSES), **columns)
     (out/'predictions.tmp.npz').replace(out/'predictions.npz')
     log('predicted')
@@ -84,7 +85,7 @@ def mean_run(runs, use):
     "Average the test probabilities of all runs: the official test split is the same for each seed."
     import numpy as np
     parts = [{name: values[a['use'] == use] for name, values in a.items() if name != 'classes'} for _, a in runs]
-    assert all((part['file'] == parts[0]['file']).all() for part in parts)
+    assert all((part['image'] == parts[0]['image']).all() for part in parts)
     return dict(parts[0], p=np.mean([part['p'] for part in parts], axis=0))
 
 

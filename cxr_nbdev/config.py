@@ -96,14 +96,15 @@ class TrainConfig(DataOptions):
     patience:int = option('training', 0, 'stop after this many epochs without a better validation AUC (0: never)')
     augment:bool = option('training', True, 'augment training images')
     progressive:bool = option('training', False, 'first epochs at half and three quarters of the size: faster')
-    seed:int = option('training', 42, 'of split, weights, order and augmentation')
+    seed:int = option('training', 42, 'of split, weights, order and augmentation; repeats a run on the same machine '
+                      'with the same number of threads')
     device:str = option('machine', 'auto', 'auto, cpu, cuda, cuda:N or mps')
     amp:bool|None = option('machine', None, 'mixed precision; on a CPU bfloat16, in training only (default: on CUDA)')
     output_dir:str|None = option('output', None, 'folder for results (default: checkpoints/MODEL)')
     save_freq:int = option('output', 10, 'epochs between kept checkpoints (0: none)')
     tensorboard:bool = option('output', True, 'write TensorBoard events to logs/')
     force:bool = option('output', False, 'overwrite the results of a former run')
-    resume:bool = option('output', False, 'continue the run in --output-dir')
+    resume:bool = option('output', False, 'continue the run in --output-dir; one that has ended with more --epochs')
 
 # %% ../nbs/01_config.ipynb #68914d30
 POINTS = ('half', 'youden', 'sensitive', 'cost') # operating points that every checkpoint gets
@@ -428,7 +429,8 @@ def load_config(path:str|Path, # A config.json, of `cxr_train` or of the student
 
 # %% ../nbs/01_config.ipynb #3dc3b357
 _COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad',
-                     'num_classes'} # or by the names of the classes
+                     'num_classes', 'labels', 'layout', 'file_column', 'label_column', 'patient_column',
+                     'split_column', 'patient_pattern', 'classes', 'class_names', 'positive', 'uncertain'}
 _MAY_CHANGE = _COMPARED_BY_HASH | {'device', 'output_dir', 'save_freq', 'tensorboard', 'force', 'resume'}
 
 def check_resume(config:TrainConfig, # Checked, with `resume`
@@ -436,8 +438,9 @@ def check_resume(config:TrainConfig, # Checked, with `resume`
                 ):
     "Refuse to continue a run under other options than those it was started with."
     was = load_config(path)
+    may_change = _MAY_CHANGE | ({'epochs', 'freeze_epochs'} if config.epochs > was.epochs else set())
     for f in fields(TrainConfig):
         before, now = getattr(was, f.name), getattr(config, f.name)
-        if f.name in _MAY_CHANGE or before == now: continue
+        if f.name in may_change or before == now: continue
         raise BadInput(f'--resume: {printable(path)} has {f.name} {printable(before)}, and {printable(now)} is asked '
                        f'for; take the options of that run by --config {printable(path)} --resume')

@@ -219,6 +219,26 @@ def held_lock(lock:str|Path, # The lock's own file, in a folder that exists
     try: yield
     finally: held.release()
 
+# %% ../nbs/00_core.ipynb #3855a711
+@contextlib.contextmanager
+def _removed_if_empty(folder:Path):
+    "Remove a folder, and those above it, that were made for a start that failed before it wrote anything."
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try: yield
+    except BaseException:
+        with contextlib.suppress(OSError): # not empty, or already gone
+            for p in made: p.rmdir()
+        raise
+
+@contextlib.contextmanager
+def _unlocked_if_empty(folder:Path, is_new:bool):
+    "Remove the lock's own file, while the lock is held, from a new folder that a failed start leaves empty."
+    try: yield
+    except BaseException:
+        if is_new and [p.name for p in folder.iterdir()] == [LOCK]:
+            with contextlib.suppress(OSError): (folder/LOCK).unlink() # Windows keeps an open file
+        raise
+
 # %% ../nbs/00_core.ipynb #48bf4674
 @contextlib.contextmanager
 def locked_folder(folder:str|Path, # Where results will go; made when it is absent
@@ -228,13 +248,15 @@ def locked_folder(folder:str|Path, # Where results will go; made when it is abse
                  ):
     "Hold a folder for results alone while they are written; yield it. Held by another process: `BadInput`."
     folder = Path(folder)
-    with disk_errors(folder): new_results_folder(folder, names, force, fix)
+    is_new = not folder.exists()
     busy = BadInput(f'{printable(folder)}: another run is writing here; '
                     'wait until it has ended, or name another folder')
-    with held_lock(folder/LOCK, busy):
-        new_results_folder(folder, names, force, fix)
-        _remove_temporary_files(folder)
-        yield folder
+    with _removed_if_empty(folder):
+        with disk_errors(folder): new_results_folder(folder, names, force, fix)
+        with held_lock(folder/LOCK, busy), _unlocked_if_empty(folder, is_new):
+            new_results_folder(folder, names, force, fix)
+            _remove_temporary_files(folder)
+            yield folder
 
 # %% ../nbs/00_core.ipynb #a4fef1ba
 def set_seed(seed:int, # Any integer from 0 up

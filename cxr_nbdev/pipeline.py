@@ -86,7 +86,7 @@ def find_learning_rate(config:TrainConfig|None=None, # None for the defaults
     _check_model(c.model)
     data = scan_and_report(c.data_dir, log, c.strict, c)
     from cxr_nbdev.train import suggest_lr
-    lr = suggest_lr(c, data)
+    lr = suggest_lr(c, data, log)
     log(f'suggested --lr {lr:.1e}')
     return lr
 
@@ -226,16 +226,16 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
               progress:bool=True, # Draw a bar on stderr, where that is a terminal?
              )->dict: # From `calibrate_checkpoint`: operating points and calibration
     "Fix operating points, calibration and guard on the images of a run, and store them in its checkpoint."
-    from cxr_nbdev.train import GUARD, calibrate_checkpoint, log_guard, log_points, store_guard
+    from cxr_nbdev.train import GUARD, calibrate_run, log_guard, log_points
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
-    stored = calibrate_checkpoint(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress,
-                                  c.state_key, model=c.model, device=c.device, bs=c.batch_size)
+    stored, guard = calibrate_run(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress, c.state_key,
+                                  model=c.model, device=c.device, bs=c.batch_size)
     views = ', five shapes each' if c.tta else ''
     log(f"{c.checkpoint}: points and calibration from {stored['n']} validation images{views}")
     log_points(stored, log)
-    try: log_guard(store_guard(c.checkpoint, c.data_dir, c.manifest, model=c.model), log)
-    except BadInput as e: log(f'no {GUARD} is stored: {e}')
+    if isinstance(guard, BadInput): log(f'no {GUARD} is stored: {guard}')
+    else: log_guard(guard, log)
     return stored
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #3bde0927

@@ -96,8 +96,7 @@ class TrainConfig(DataOptions):
     patience:int = option('training', 0, 'stop after this many epochs without a better validation AUC (0: never)')
     augment:bool = option('training', True, 'augment training images')
     progressive:bool = option('training', False, 'first epochs at half and three quarters of the size: faster')
-    seed:int = option('training', 42, 'of split, weights, order and augmentation; repeats a run on the same machine '
-                      'with the same number of threads')
+    seed:int = option('training', 42, 'of split, weights, order and augmentation (threads matter too: config.json)')
     device:str = option('machine', 'auto', 'auto, cpu, cuda, cuda:N or mps')
     amp:bool|None = option('machine', None, 'mixed precision; on a CPU bfloat16, in training only (default: on CUDA)')
     output_dir:str|None = option('output', None, 'folder for results (default: checkpoints/MODEL)')

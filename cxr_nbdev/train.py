@@ -152,8 +152,8 @@ def _resumed(config:TrainConfig, out:Path, log)->tuple:
         log(f'threads: {threads} before, {get_num_threads()} now; the weights will not be those of a run in one go')
     if config.epochs == was.epochs: return config, state
     if not (out/'result.json').exists():
-        raise BadInput(f'--epochs {config.epochs}: {printable(out)} was planned for {was.epochs} epochs and has not ended; '
-                       f'go on with --epochs {was.epochs}, then give more')
+        raise BadInput(f'--epochs {config.epochs}: {printable(out)} was planned for {was.epochs} epochs and has not '
+                       f'ended; go on with --epochs {was.epochs}, then give more')
     done = read_json(out/'result.json')['epochs']
     log(f'the run ended after {done} epochs: a new one-cycle of {config.epochs - done} epochs starts from its weights '
         'and optimizer state')

@@ -20,7 +20,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent/'results'/'three_classes'
 CLASSES = ['NORMAL', 'BACTERIAL', 'VIRAL']
-COLUMNS = dict(image='file', use='use', label='label', patient='patient') # array in predictions.npz -> column of split.csv
+# array in predictions.npz -> column of split.csv
+COLUMNS = dict(image='file', use='use', label='label', patient='patient')
 
 
 def write_squares(data_dir, folder, size):

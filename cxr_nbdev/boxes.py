@@ -31,6 +31,7 @@ def _read_box(row:dict, where:str)->'list|None':
     fault = f'{where}, column {filled[0]}: is {printable(row[filled[0]])}, and Target 0 has no box'
     raise DataError(f'{fault}; leave it empty or set Target to 1')
 
+# %% ../nbs/explanation/03_boxes.ipynb #4e72bdf0
 def _read_pixels(row:dict, column:str, where:str)->float:
     "Return one cell as a number of pixels."
     try: value = float(row[column])
@@ -52,6 +53,7 @@ def read_boxes(path:str|Path, # CSV in the layout of the RSNA challenge
     if not boxes: raise DataError(f'{printable(path)}: no row under the header; give one a box')
     return boxes
 
+# %% ../nbs/explanation/03_boxes.ipynb #9cc48337
 def _collect_boxes(reader:csv.DictReader, name:str)->dict:
     "Gather the boxes of each image."
     missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]

@@ -161,6 +161,7 @@ class EvalConfig(DataOptions, CheckpointConfig):
                             'eigengradcam, or random for the level of chance', metavar='NAME')
     cam_layer:str|None = option('explanations', None, 'layer to explain, such as layer3 where images are small '
                                 "(default: the model's last map)", metavar='NAME')
+    cam_class:str|None = option('explanations', None, 'class to explain (default: the predicted one)', metavar='NAME')
     cam_align:bool = option('explanations', False, "place heat maps where the layer's cells are centred, half a cell "
                             'or more beside the plain enlargement')
     cam_arrays:bool = option('explanations', False, 'save the heat maps as numbers too: cams.npz beside the figures')

@@ -86,6 +86,7 @@ def _fresh_leaf(module, args, out):
         raise BadInput(f'layer: gives a shape {tuple(out.shape)} without places of the image; name an earlier layer=')
     return out.detach().requires_grad_(True)
 
+# %% ../nbs/explanation/00_gradcam.ipynb #2055a176
 @contextlib.contextmanager
 def _ready_for_maps(model):
     "Leave `model` as found, with gradients on and autocast off; yield a stack of callbacks that undo hooks."
@@ -131,7 +132,7 @@ def _target_list(target, n:int)->list:
         try: ks = [operator.index(k) for k in target]
         except TypeError: raise BadInput(f"target {printable(target, 60)}: give class indices or 'predicted'") from None
     if len(ks) != n: raise BadInput(f'target: {len(ks)} classes for {n} images; give one an image')
-    if any(k < 0 for k in ks): raise BadInput(f'target {min(ks)}: below zero; use 0 for NORMAL, 1 for PNEUMONIA')
+    if any(k < 0 for k in ks): raise BadInput(f'target {min(ks)}: below zero; use the number of a class, 0 or more')
     return [_Logit(k) for k in ks]
 
 # %% ../nbs/explanation/00_gradcam.ipynb #10611faf
@@ -145,6 +146,7 @@ def cell_shift(model:'nn.Module', # A classifier; left as it was found
     if energy is None or not energy.any(): return 0., 0.
     return tuple(_centre_shift(energy.sum(1 - axis), cells[axis]) for axis in (0, 1))
 
+# %% ../nbs/explanation/00_gradcam.ipynb #88a911ad
 def _middle_field(model, layer, size, n):
     "Squared gradient of the middle cells at each pixel, (h,w), and the grid (gh,gw); None without a grid."
     import torch
@@ -168,7 +170,7 @@ def _centre_shift(energy, cells):
 # %% ../nbs/explanation/00_gradcam.ipynb #d38f54b2
 def class_activation_maps(model:'nn.Module', # A classifier that gives logits, (n,classes); left as it was found
                           x:'Tensor', # Images as the model takes them, (n,channels,h,w) float, on any device
-                          target:'str|int|list'='predicted', # The class explained: 'predicted', 0, 1, or one an image
+                          target:'str|int|list'='predicted', # Class: 'predicted', a number, or one an image
                           layer:'nn.Module'=None, # The layer whose output is weighted; default `cam_layer(model)`
                           method:str='gradcam', # A key of `METHODS`
                           reshape=None, # From the layer's output to (n,channels,gh,gw); default `cam_reshape(model)`

@@ -170,14 +170,10 @@ def explain_table(model:'nn.Module', # A classifier that gives logits; left as i
     "Mark the maps of several methods, and of none, by every measure."
     import pandas as pd
     if not len(methods): raise BadInput(f'methods: none named; give one or more of {", ".join(METHODS)}')
-    def mark(maps):
-        return _mark_maps(model, x, maps, masks, lungs, target, tolerance, n_road, patients, n_boot, seed)
-    rows, first = {}, None
-    for method in methods:
-        maps = class_activation_maps(model, x, target, layer, method, align=align)
-        if first is None: first = maps
-        rows[method] = mark(maps)
-    for name, maps in _chance_maps(first, _grid_side(model, layer, x), seed).items(): rows[name] = mark(maps)
+    def mark(maps): return _mark_maps(model, x, maps, masks, lungs, target, tolerance, n_road, patients, n_boot, seed)
+    found = {method: class_activation_maps(model, x, target, layer, method, align=align) for method in methods}
+    found |= _chance_maps(found[methods[0]], _grid_side(model, layer, x), seed)
+    rows = {name: mark(maps) for name, maps in found.items()}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('method')
 
 # %% ../nbs/explanation/01_heat_maps.ipynb #410c97b3

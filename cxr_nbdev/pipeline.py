@@ -141,7 +141,7 @@ def _run_manifest(config:EvalConfig)->str|Path|None:
 def _cam_options(config:EvalConfig)->dict:
     "Options of heat maps, as `write_cam_samples` takes them."
     return dict(split=None, method=config.cam_method, layer=config.cam_layer, force=config.force,
-                align=config.cam_align, arrays=config.cam_arrays)
+                align=config.cam_align, arrays=config.cam_arrays, target=config.cam_class or 'predicted')
 
 def _explain_errors(predictor, metrics:dict, root:Path, out:Path, config:EvalConfig):
     "Draw heat maps of the most confident errors, in that order: false alarms are NORMAL, misses are PNEUMONIA."

@@ -485,7 +485,7 @@ def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, 
                )->Guard: # That was stored
     "Fit a guard on a run's training images and store it in its checkpoint."
     checkpoint = Path(checkpoint)
-    _, meta = load_checkpoint(checkpoint, model, state_key=state_key) # one that cannot be read is refused before the work
+    _, meta = load_checkpoint(checkpoint, model, state_key=state_key) # before the work: it may be unreadable
     check_room(checkpoint)
     data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
     stored = fit_guard(data.table, data.root, seed, window=meta['cxr'].get('window'))

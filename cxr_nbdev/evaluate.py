@@ -286,7 +286,8 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
         errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, unlike))
     if config.shortcuts:
-        metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress, images=squares)
+        metrics['shortcuts'] = shortcut_tests(predictor, rows.assign(label=table.label), data.root, progress=progress,
+                                              images=squares)
         metrics['shortcuts']['patients'] = metrics['patients']
     return table, metrics
 

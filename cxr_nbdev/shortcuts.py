@@ -20,7 +20,7 @@ from .images import affine_image, classes, read_square
 from .dataset import is_positive
 from .patients import Identity
 from .predict import Ensemble, Predictor
-from .lungs import _resized, average_lungs, dilated, lung_mask, lung_masks
+from .lungs import average_lungs, dilated, lung_mask, lung_masks, resize_mask
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #4a67a497
 BORDER, CORNER = .1, (.16, .4) # shares of the side: of the border, and (width, height) of each corner
@@ -100,7 +100,7 @@ def _predict_changed(predictor:Predictor|Ensemble, squares:dict, lungs:list|None
     "Predict changed images: probabilities of PNEUMONIA, (n,)."
     def probabilities(member):
         images = squares[member.size]
-        masks = [_resized(m, im.shape) for m,im in zip(lungs, images)] if lungs else [None]*len(images)
+        masks = [resize_mask(m, im.shape) for m,im in zip(lungs, images)] if lungs else [None]*len(images)
         return member.predict_batch([change_image(im, name, m) for im,m in zip(images, masks)])
     return np.mean([probabilities(m) for m in getattr(predictor, 'predictors', [predictor])], axis=0)
 
@@ -145,6 +145,7 @@ def describe_masks(masks:list, # Of (h,w) bool
                    failed:object, # For each, whether the average ovals had to be taken, (n,) bool
                    y:object, # True labels, (n,): 0 NORMAL, 1 PNEUMONIA
                    patients:object=None, # One patient an image, (n,); None: every image is one
+                   names:list=classes, # Of label 0 and label 1
                   )->dict: # By class: n, area (mean share of the image), fallbacks; AUC of the area alone
     "Say how the masks differ between the classes."
     area, failed, y = np.array([m.mean() for m in masks]), np.asarray(failed, bool), np.asarray(y)
@@ -153,7 +154,7 @@ def describe_masks(masks:list, # Of (h,w) bool
         return dict(n=n, area=float(area[of].mean()), area_sd=float(area[of].std()), fallback=k, fallback_share=k/n,
                     fallback_interval=list(wilson_interval(k, n)))
     d = delong_interval(y, 1 - area, patients)
-    by_class = {c: part(y == i) for i, c in enumerate(classes) if (y == i).any()}
+    by_class = {c: part(y == i) for i, c in enumerate(names) if (y == i).any()}
     return dict(**by_class, all=part(y >= 0), area_auc=d['auc'], area_auc_interval=d['interval'])
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #1db565a7
@@ -164,7 +165,7 @@ def _mask_source(masks)->str:
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #232749f3
 def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
-                   rows:pd.DataFrame, # file, label (NORMAL or PNEUMONIA), patient
+                   rows:pd.DataFrame, # file, label (of the predictor's classes, or NORMAL and PNEUMONIA), patient
                    root:str|Path, # Folder that `file` is relative to
                    n_boot:int=1000, # Resamples of patients for the intervals
                    seed:int=0, # Of the resampling
@@ -175,7 +176,8 @@ def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
                   )->dict: # Strict JSON: model, threshold, counts, lungs (how good the masks are), changes by name
     "Predict changed copies of the same images, and measure how far AUC, sensitivity and specificity move."
     names, start = _names(changes), (time.perf_counter(), time.process_time())
-    y, patients = is_positive(rows.label), patient_codes(rows.patient, len(rows))
+    own = predictor.classes if set(rows.label) <= set(predictor.classes) else classes
+    y, patients = is_positive(rows.label, own[1]), patient_codes(rows.patient, len(rows))
     squares = images or _read(predictor, [Path(root)/f for f in rows.file])
     needed = any(n.startswith('lungs_') for n in names)
     lungs, failed = lung_masks(squares[predictor.size], list(rows.file), masks) if needed else (None, None)
@@ -185,7 +187,7 @@ def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
     about = dict(model=predictor.info['model'], size=predictor.size, threshold=predictor.threshold)
     counts = dict(n=len(y), n_normal=int((y == 0).sum()), n_pneumonia=int(y.sum()), n_patients=int(patients.max()) + 1)
     times = dict(seconds=round(time.perf_counter() - start[0], 1), cpu_seconds=round(time.process_time() - start[1], 1))
-    about_masks = lungs and dict(source=_mask_source(masks), **describe_masks(lungs, failed, y, patients))
+    about_masks = lungs and dict(source=_mask_source(masks), **describe_masks(lungs, failed, y, patients, own))
     return jsonable(dict(**about, **counts, n_boot=n_boot, seed=seed, **times, lungs=about_masks, changes=found))
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #8d54a279
@@ -208,6 +210,15 @@ def _moving(changes:dict)->list:
     p = {n: changes[n]['auc'].get('p_holm') for n in harmless}
     return [n for n in harmless if p[n] is not None and p[n] < .05]
 
+# %% ../nbs/evaluation/03_shortcuts.ipynb #7b0c8134
+def _area_reading(lungs:dict|None)->list:
+    "A sentence on the outline of the masks, where their area alone tells the classes."
+    area = lungs and lungs['area_auc_interval']
+    if not area or area[0] <= .5 <= area[1]: return []
+    value = f'{lungs["area_auc"]:.3f} for "less lung, so ill"'
+    return [f'The area of the lung mask alone tells the classes (AUC {value}), so in lungs_hidden, lungs_wide_hidden '
+            'and lungs_only its outline may be what is read; ovals have one outline for all.']
+
 def shortcut_readings(result:dict, # From `shortcut_tests`
                      )->list: # Sentences
     "Say what the intervals support, and no more."
@@ -217,13 +228,7 @@ def shortcut_readings(result:dict, # From `shortcut_tests`
     if moved:
         readings.append('What should matter little moves the AUC, beyond chance after correction for all changes: '
                         f'{", ".join(moved)}.')
-    area = result['lungs'] and result['lungs']['area_auc_interval']
-    if area and not area[0] <= .5 <= area[1]:
-        value = f'{result["lungs"]["area_auc"]:.3f} for "less lung, so ill"'
-        readings.append(f'The area of the lung mask alone tells the classes (AUC {value}), so in lungs_hidden, '
-                        'lungs_wide_hidden and lungs_only its outline may be what is read; ovals have one outline '
-                        'for all.')
-    return readings
+    return readings + _area_reading(result['lungs'])
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #be2d1d64
 def _cell(s:dict)->str:
@@ -241,25 +246,34 @@ def _share(s:dict)->str:
     "A share with its move."
     return f"{'none':<13}" if s['value'] is None else f"{s['value']:.3f} {_move(s)}"
 
+# %% ../nbs/evaluation/03_shortcuts.ipynb #862230f3
+def _change_line(name:str, c:dict, width:int)->str:
+    "The line of one change."
+    i = c['auc'].get('difference_interval')
+    by = _move(c['auc']) + (f' ({i[0]:+.3f} to {i[1]:+.3f})' if i else '')
+    shares = '   '.join(_share(c[k]) for k in ('sensitivity', 'specificity'))
+    return f"  {name:<{width}}  {_cell(c['auc']):<22} {by:<26} {shares}".rstrip()
+
+def _mask_line(r:dict)->list:
+    "The line about the masks, where there were some."
+    m = r['lungs']
+    if not m: return []
+    alone = '' if m['area_auc'] is None else f"; AUC of the area alone {m['area_auc']:.3f}"
+    names = [c for c, v in m.items() if isinstance(v, dict) and c != 'all']
+    areas = ', '.join(f"{printable(c, 30)} {m[c]['area']:.1%}" for c in names)
+    ovals = f"average ovals for {m['all']['fallback']} of {r['n']}"
+    return [f"  lung masks by {m['source']}: {ovals}; mean area {areas}{alone}"]
+
 def shortcut_text(result:dict, # From `shortcut_tests`
                  )->str: # Lines for a terminal
     "Lay out the result as a table, with what may be read from it."
-    r, width, m = result, max(map(len, result['changes'])), result['lungs']
+    r, width = result, max(map(len, result['changes']))
     identity = Identity.from_facts(r.get('patients')) or Identity()
     over = 'over patients' if identity.known else identity.intervals()
     lines = [f"{r['model']}, {r['size']} px, on changed copies of {identity.of(r['n'], r['n_patients'])}",
              f"threshold {r['threshold']:g}; intervals of 95 % {over}; what moves is change less unchanged",
              f"  {'change':<{width}}  {'AUC':<22} {'moves by':<26} {'sensitivity':<15} specificity"]
-    for n,c in r['changes'].items():
-        i = c['auc'].get('difference_interval')
-        by = _move(c['auc']) + (f' ({i[0]:+.3f} to {i[1]:+.3f})' if i else '')
-        shares = [_share(c[k]) for k in ('sensitivity', 'specificity')]
-        lines.append(f"  {n:<{width}}  {_cell(c['auc']):<22} {by:<26} {'   '.join(shares)}".rstrip())
-    if m:
-        alone = '' if m['area_auc'] is None else f"; AUC of the area alone {m['area_auc']:.3f}"
-        areas = ', '.join(f"{c} {m[c]['area']:.1%}" for c in classes if c in m)
-        ovals = f"average ovals for {m['all']['fallback']} of {r['n']}"
-        lines.append(f"  lung masks by {m['source']}: {ovals}; mean area {areas}{alone}")
+    lines += [_change_line(name, c, width) for name, c in r['changes'].items()] + _mask_line(r)
     return '\n'.join(lines + [f'  - {s}' for s in shortcut_readings(r)])
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #4391de88

@@ -8,7 +8,7 @@ __all__ = ['TEST_SHARE', 'is_positive', 'class_numbers', 'unreadable_images', 'D
            'count_shared', 'set_hash', 'class_weights', 'find_root', 'patient_of']
 
 # %% ../nbs/data/07_dataset.ipynb #6c154cb9
-import hashlib
+import hashlib, os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from .core import BadInput, DataError, atomic_path, printable
 from .config import DataOptions
 from .images import inspect_image
-from .layout import Listing, classes, find_root, list_images, order_classes, patient_of, splits
+from .layout import Listing, classes, find_root, image_suffixes, list_images, order_classes, patient_of, splits
 from .patients import Identity, comparable, dicom_patients, find_patients, manifest_identity
 from .tables import choose_classes, list_table
 
@@ -57,8 +57,9 @@ def unreadable_images(bad:list, n:int)->DataError:
 
 def _scan(listing:Listing)->tuple:
     "Inspect every image of a data set: (table without patients, bad files with the reason)."
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda file: inspect_image(listing.root/file), listing.files))
+    def inspect(files): return [inspect_image(listing.root/file) for file in files]
+    batches = [listing.files[i:i+16] for i in range(0, len(listing.files), 16)] # handing over costs time too
+    with ThreadPoolExecutor() as pool: found = [facts for some in pool.map(inspect, batches) for facts in some]
     rows, bad = [], []
     for i, (file, facts) in enumerate(zip(listing.files, found)):
         if 'bad' in facts: bad.append((file, facts['bad']))
@@ -66,12 +67,15 @@ def _scan(listing:Listing)->tuple:
                                told=listing.patients[i] if listing.patients else None))
     return pd.DataFrame(rows), bad
 
+_never_dicom = image_suffixes - {'.dcm', '.dicom', '.ima'} # thousands of these need no second look
+
 def _with_patients(table:pd.DataFrame, listing:Listing, strict:bool, options:DataOptions)->tuple:
     "The table with patient and kind of every image, and who told them."
     options = replace(options, patient_column=listing.patient_column or options.patient_column,
                       layout=listing.layout or options.layout)
     files, column = table.file.tolist(), table.told.tolist() if listing.patients else None
-    ids = dicom_patients([listing.root/file for file in files])
+    may_be_dicom = any(os.path.splitext(file)[1].lower() not in _never_dicom for file in files)
+    ids = dicom_patients([listing.root/file for file in files]) if may_be_dicom else None
     patient, kind, identity = find_patients(files, options, column, ids, strict)
     return table.assign(patient=patient, kind=kind).drop(columns='told'), identity
 

@@ -86,7 +86,7 @@ def patient_of(name:str, # File name, with or without its folder
                strict:bool=False, # The bare number as key, whatever the series?
               )->tuple: # (patient key, kind): kind is 'bacterial', 'viral', 'normal', or '' when the name does not tell
     "Read patient and kind from a file name; a name of another form is a patient of its own."
-    stem = Path(name).stem
+    stem = os.path.splitext(os.path.basename(name))[0]
     if m := _pneumonia_name.match(stem):
         number, agent = int(m[1]), m[2].lower()
         kind = dict(bacteria='bacterial', virus='viral')[agent]
@@ -161,11 +161,12 @@ def find_root(folder:str|Path, # A data set, or a folder around one
     try:
         for fits in [_has_train_and_test] if whole else [_has_split_classes, _has_class_folders]:
             if root := _search(folder, fits, log): return root
-        names = first_names(p.name for p in folder.iterdir())
+        names = [p.name for p in folder.iterdir()]
     except PermissionError as e:
         raise DataError(f'{printable(e.filename or folder)}: permission denied; change its rights') from None
+    hint = '; a table of labels is read with --labels FILE.csv' if any(n.lower().endswith('.csv') for n in names) else ''
     raise DataError(f'{printable(folder)}: expected train, val and test, each with NORMAL and PNEUMONIA or other '
-                    f'class folders; found {names}')
+                    f'class folders; found {first_names(names)}{hint}')
 
 # %% ../nbs/data/00_layout.ipynb #443d564c
 def resolve_layout(folder:str|Path, # Where somebody has unpacked something
@@ -254,13 +255,15 @@ _masks = ('mask', 'masks') # folders that hold no radiographs
 
 def _sort_files(walk:_Walk, is_image:Callable)->tuple:
     "Sort files: (list of (name, split, class as its folder has it), other names, number of masks)."
+    def has_suffix(name): return os.path.splitext(name)[1].lower() in image_suffixes # asked before any file is opened
     root, split_folders, rows, ignored, masks = walk.root, _split_folders(walk.root), [], [], 0
     for name in walk.files():
         parts = name.split('/')
         split, inside = split_folders.get(parts[0], ''), parts[bool(split_folders):]
         in_mask = any(part.lower() in _masks for part in inside[1:-1])
         masks += in_mask
-        if is_junk(parts[-1]) or in_mask or name in walk.broken or (split_folders and not split) or not is_image(root/name):
+        if is_junk(parts[-1]) or in_mask or name in walk.broken or (split_folders and not split) or not (
+                has_suffix(parts[-1]) or is_image(root/name)):
             if not parts[-1].startswith('.cxr-'): ignored.append(name) # this package's own mark
         elif len(inside) > 1: rows.append((name, split, inside[0]))
         elif split: raise _misplaced(root, name, classes)
@@ -272,10 +275,9 @@ _no_class = re.compile(r'(images?|part|batch|patient|pat|p|study|s|case|subject|
 
 def _spellings(rows:list)->dict:
     "One spelling for each class folder, whatever its case; train is asked first: {folder: class}."
-    found = {}
-    for _, split, folder in sorted(rows, key=lambda row: row[1] != 'train'):
-        found.setdefault(folder.strip().casefold(), class_name(folder))
-    return {folder: found[folder.strip().casefold()] for _, _, folder in rows}
+    found, folders = {}, sorted({(split != 'train', folder) for _, split, folder in rows})
+    for _, folder in folders: found.setdefault(folder.strip().casefold(), class_name(folder))
+    return {folder: found[folder.strip().casefold()] for _, folder in folders}
 
 def _check_classes(root:Path, rows:list, named:list):
     "Refuse class folders that are no classes; `rows` are (name, split, class)."
@@ -304,12 +306,12 @@ def _link_notes(walk:_Walk)->list:
     if walk.broken: lines.append(f'{len(walk.broken)} links lead nowhere: {first_names(walk.broken)}')
     return lines
 
-def _split_notes(root:Path, rows:list)->list:
+def _split_notes(root:Path, spelling:dict)->list:
     "Lines about folders of splits and classes that were understood under another name."
     folders = _split_folders(root)
     lines = [f'{printable(name)} is read as the split {split}' for name, split in folders.items() if name != split]
     lines += [f'the folder {printable(folder)} is the class {printable(label)}'
-              for folder, label in _spellings(rows).items() if folder != label]
+              for folder, label in spelling.items() if folder != label]
     return lines
 
 def walk_files(folder:str|Path, # Of a data set
@@ -326,9 +328,9 @@ def list_images(root:str|Path, # As from `find_root`
     "List the images of class folders, with or without splits."
     walk, named = _Walk(Path(root)), [class_name(name) for name in named]
     rows, ignored, masks = _sort_files(walk, is_image)
-    notes = _link_notes(walk) + _split_notes(walk.root, rows)
-    if masks: notes.append(f'left out {masks} files in folders of masks')
     spelling = _spellings(rows)
+    notes = _link_notes(walk) + _split_notes(walk.root, spelling)
+    if masks: notes.append(f'left out {masks} files in folders of masks')
     rows = [(name, split, spelling[folder]) for name, split, folder in rows]
     _check_classes(walk.root, rows, named)
     files, splits, labels = map(list, zip(*rows)) if rows else ([], [], [])

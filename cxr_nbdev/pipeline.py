@@ -206,7 +206,8 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
     from cxr_nbdev.report import summary_text, write_report
     check_class_options(predictor, config)
     config, cam_note = _check_maps(predictor, config)
-    out, manifest = _evaluation_folder(config, predictor), _run_manifest(config)
+    config = replace(config, manifest=_run_manifest(config))
+    out, manifest = _evaluation_folder(config, predictor), config.manifest
     data = _own_classes(predictor, scan_and_report(config.data_dir, log, options=config), config, log)
     if metrics := former_metrics(predictor, data, out, config, manifest):
         log(f'{printable(out)}: measured before; what is missing is made now')

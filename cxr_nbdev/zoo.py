@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from .core import BadInput, CheckpointError, Unavailable, atomic_path, jsonable, printable
-from .images import IMAGE_STATS
+from .images import IMAGE_STATS, classes as CLASSES
 from .networks import (LITE0, LITES, MODELS, CamReshape, PlainResNet18, build_network, cam_layer, cam_reshape,
                                 head_layers, input_stats, n_params, param_groups, probability, state_names)
 from .state_dicts import PlainParts, find_state, is_state, shared_prefixes, two_rows
@@ -112,14 +112,17 @@ def _is_model(name:str)->bool:
     import timm
     return name in MODELS or timm.is_model(name)
 
+def _other_classes(file:str|Path, cxr:dict, classes:list)->CheckpointError:
+    "The error about classes that the caller gives otherwise."
+    return CheckpointError(f"{printable(file)}: its classes are {printable(cxr['classes'])}, not "
+                           f"{printable(list(classes))}; give them in the checkpoint's order")
+
 def _described_spec(file:str|Path, cxr:dict, spec:dict, model:str|None, classes:list|None)->dict:
     "What the description says, where the caller's model and classes agree."
     if model is not None and not same_network(model, spec['name']):
         raise CheckpointError(f"{printable(file)}: is a checkpoint of {printable(spec['name'])}, not of "
                               f"{printable(model)}; give --model {printable(spec['name'])}")
-    if classes and cxr.get('classes') not in (None, list(classes)):
-        raise CheckpointError(f"{printable(file)}: its classes are {printable(cxr['classes'])}, not "
-                              f"{printable(list(classes))}; give them in the checkpoint's order")
+    if classes and cxr.get('classes') not in (None, list(classes)): raise _other_classes(file, cxr, classes)
     keys = ('name', 'n_classes', 'place', 'start', 'drop_rate', 'size')
     return {k: spec[k] for k in keys if k in spec} | (dict(name=model) if model else {})
 
@@ -241,9 +244,20 @@ def _fill(net:nn.Module, state:dict, file:str|Path):
 def _in_study_form(content:dict)->dict:
     "A checkpoint's content; of a file in another form what we use of it."
     if isinstance(content.get('model_state_dict'), dict): return content
-    epoch, arch = content.get('epoch'), content.get('arch')
-    kept = dict(epoch=epoch if type(epoch) is int else None)
-    return {**kept, 'arch': arch} if isinstance(arch, str) else kept
+    kinds = dict(epoch=int, arch=str, class_to_idx=dict, class_names=list, classes=list)
+    return {k: content[k] for k, kind in kinds.items() if type(content.get(k)) is kind}
+
+def _noted_classes(content:dict, n:int)->list|None:
+    "The names of `n` classes in the order of the logits, where another project noted them."
+    noted = content.get('class_to_idx')
+    if isinstance(noted, dict) and all(type(i) is int for i in noted.values()):
+        if sorted(noted.values()) == list(range(n)): return _as_ours(sorted(noted, key=noted.get))
+    for key in ('class_names', 'classes'):
+        if _are_names(content.get(key)) and len(content[key]) == n: return _as_ours(content[key])
+
+def _as_ours(names:list)->list:
+    "NORMAL and PNEUMONIA in capitals, whatever the case; other names as they are."
+    return [str(n).upper() if str(n).upper() in CLASSES else str(n) for n in names]
 
 def load_checkpoint(file:str|Path, # Written by `save_checkpoint`, in the student study, or by another project
                     model:str|None=None, # Its name; needed where neither the file nor its tensors tell
@@ -257,7 +271,12 @@ def load_checkpoint(file:str|Path, # Written by `save_checkpoint`, in the studen
     net = _build_described(file, content, state, model, classes)
     _fill(net, state, file)
     meta = {k: content.get(k) for k in ('epoch', 'optimizer_state_dict', 'val_acc', 'val_loss')}
-    meta['cxr'], spec = describe_content(content)
+    cxr, spec = describe_content(content)
+    if not spec and (names := _noted_classes(content, net.spec['n_classes'])): cxr = dict(classes=names) | cxr
+    noted = cxr.get('classes') or []
+    if classes and noted != list(classes) and set(map(str, noted)) == set(classes): # the same, turned
+        raise _other_classes(file, cxr, classes)
+    meta['cxr'] = cxr
     _check_description(meta['cxr'], net.spec['n_classes'], file)
     net.stats = stored_stats(meta['cxr'], file, absent=IMAGE_STATS if spec else net.stats)
     return net.eval(), meta
@@ -289,7 +308,7 @@ def _as_checkpoint(content:dict, state:dict, state_key:str|None)->dict:
     if isinstance(content.get('model_state_dict'), dict):
         return content if state_key in (None, 'model_state_dict') else {**content, 'model_state_dict': state}
     known = _in_study_form(content)
-    return dict(epoch=known.pop('epoch') or 0, model_state_dict=state, optimizer_state_dict=None, val_acc=None,
+    return dict(epoch=known.pop('epoch', 0), model_state_dict=state, optimizer_state_dict=None, val_acc=None,
                 val_loss=None, **known)
 
 def update_checkpoint(file:str|Path, # A checkpoint; of another project's file a checkpoint is made

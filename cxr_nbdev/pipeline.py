@@ -106,7 +106,7 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
                    guard:bool=True, # Take the guard that a checkpoint holds?
                   ): # Predictor, or Ensemble of several
     "Load the checkpoints of a configuration, each once."
-    from cxr_nbdev.predict import Ensemble
+    from cxr_nbdev.predictors import Ensemble
     found = [_load_one(file, config, guard) for file in config.checkpoints]
     if config.window:
         for p in found: p.window = config.window
@@ -320,7 +320,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
             notify:Callable=print_notice, # Called with each notice
            ): # DataFrame: file, probability, prediction, unlike_radiograph
     "Predict the probability of PNEUMONIA for image files."
-    from cxr_nbdev.predict import search_images
+    from cxr_nbdev.predictors import search_images
     c = check_predict_config(config)
     if c.output: _check_output(c.output, c.force)
     images, others = search_images(_given_names(c.images))
@@ -350,7 +350,8 @@ def export(config:ExportConfig, # `checkpoint` is needed
            log:Callable=print_line, # Called with each line for the user
           )->Path: # The file
     "Export a checkpoint to ONNX, with classes, thresholds, calibration and guard inside."
-    from cxr_nbdev.onnx_models import OnnxPredictor, export_onnx, quantize_onnx
+    from cxr_nbdev.onnx_export import export_onnx, quantize_onnx
+    from cxr_nbdev.onnx_models import OnnxPredictor
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
     if c.int8 and not c.data_dir: raise BadInput('--int8: ranges are measured on training images; add --data-dir')

@@ -22,6 +22,7 @@ from fastai.learner import Learner
 from fastai.metrics import ValueMetric
 from fastprogress.fastprogress import IN_NOTEBOOK
 from .core import CheckpointError, Diverged, Unavailable, atomic_path
+from .stats import macro_auc
 from .networks import probability
 from .zoo import save_checkpoint
 from .loaders import seed_epoch
@@ -41,10 +42,7 @@ def validation_scores(p:np.ndarray, # (n,) probabilities of the positive class; 
 
 def _scores_of_many(p:np.ndarray, y:np.ndarray)->dict:
     "Accuracy and macro one-against-rest AUC; the rates of one positive class do not exist."
-    own = y[:,None] == np.arange(p.shape[1])
-    areas = [roc_auc_score(own[:,k], p[:,k]) for k in range(p.shape[1])] if own.any(0).all() else None
-    return dict(accuracy=float((p.argmax(1) == y).mean()), roc_auc=float(np.mean(areas)) if areas else None,
-                sensitivity=None, specificity=None)
+    return dict(accuracy=float((p.argmax(1) == y).mean()), roc_auc=macro_auc(y, p), sensitivity=None, specificity=None)
 
 def score_labels(n_classes:int, # 2 or more
                 )->dict: # Name of a score -> words for it
@@ -66,7 +64,7 @@ class History(list):
     def __init__(self, rows=(), # Dicts, also of an old run that counted its epochs from 0
                 ):
         rows = [dict(row) for row in rows]
-        self.counted_from = int(rows[0]['epoch']) if rows else 1 # 0 or 1: how the rows that were given count
+        self.counted_from = int(not rows or rows[0]['epoch'] != 0) # 0 or 1: how the rows that were given count
         super().__init__({**row, 'epoch': int(row['epoch']) + 1 - self.counted_from} for row in rows)
         for row in self: row.setdefault('cycle', 1)
 

@@ -47,32 +47,36 @@ class Identity:
         if self.partly: return f'from {self.source}; {self._missing()}'
         return 'not known; each image counts as one'
 
-    def shared(self, n:int, # Patients found on two sides
-              )->str: # Such as '3 patients'; never 0 where patients are not known
-        "Say how many patients two parts share."
-        if self.known and not self.mixed: return f'{n} patients'
-        if self.known: return f'{n or "no"} patients under one rule (several rules are not compared)'
-        if self.partly: return f'{n or "no"} patients among those known (the patient is {self._missing()})'
-        return 'patients not known (each image counts as one)'
-
-    def counted(self, n:int|None, # As `shared` counts
-               )->int|None: # `n`; None where 0 would claim what is not known
-        "Give the number of shared patients for a JSON file."
-        return n if n and (self.known or self.partly) or self.known and not self.mixed else None
-
-    def of(self, n_images:int, # Images of a part
-           n_patients:int, # Keys among them
-          )->str: # Such as '624 images of 428 patients'
-        "Say how many images and patients a part has."
-        if self.known: return f'{n_images} images of {n_patients} patients'
-        if self.partly: return f'{n_images} images of {n_patients} patients, {self._missing()}'
-        return f'{n_images} images, patients not known (each image counts as one)'
-
     def intervals(self)->str: # Completes '95 %, '
         "Say what an interval counts."
         if self.known: return 'by patient'
         if self.partly: return f'by patient; the patient is {self._missing()}'
         return 'each image counts as one patient: not known'
+
+# %% ../nbs/data/01_patients.ipynb #345ff4a4
+@patch
+def shared(self:Identity, n:int, # Patients found on two sides
+          )->str: # Such as '3 patients'; never 0 where patients are not known
+    "Say how many patients two parts share."
+    if self.known and not self.mixed: return f'{n} patients'
+    if self.known: return f'{n or "no"} patients under one rule (several rules are not compared)'
+    if self.partly: return f'{n or "no"} patients among those known (the patient is {self._missing()})'
+    return 'patients not known (each image counts as one)'
+
+@patch
+def counted(self:Identity, n:int, # As `shared` counts
+           )->int|None: # `n`; None where 0 would claim what is not known
+    "Give the number of shared patients for a JSON file."
+    return n if n and (self.known or self.partly) or self.known and not self.mixed else None
+
+@patch
+def of(self:Identity, n_images:int, # Images of a part
+       n_patients:int, # Keys among them
+      )->str: # Such as '624 images of 428 patients'
+    "Say how many images and patients a part has."
+    if self.known: return f'{n_images} images of {n_patients} patients'
+    if self.partly: return f'{n_images} images of {n_patients} patients, {self._missing()}'
+    return f'{n_images} images, patients not known (each image counts as one)'
 
 # %% ../nbs/data/01_patients.ipynb #4e41c05a
 @patch
@@ -101,8 +105,8 @@ _person = re.compile(r'(?:person\d+_(?:bacteria|virus)_\d+|NORMAL2-IM-\d+-\d+)',
 _chexpert = re.compile(r'(?:^|/)patient(\d+)[/_-]study\d+[/_-][^/]+$', re.I)
 _mimic = re.compile(r'(?:^|/)p(\d{8})[/_-]s\d{8}[/_-][^/]+$', re.I)
 _nih = re.compile(r'(?:^|/)(\d{8})_\d{3}\.[^/.]+$')
-_named = re.compile(r'(?:^|/)((?:patient|subject|person|mrn|paciente|paziente|пациент|患者|病人|환자)[\s_.-]*\d+)'
-                    r'(?!\d)[^/]*$', re.I)
+_patient_words = 'patient|subject|person|participant|mrn|paciente|paziente|пациент|患者|病人|환자'
+_named = re.compile(rf'(?:^|/)((?:{_patient_words})[\s_.-]*\d+)(?!\d)[^/]*$', re.I)
 
 def _stem(file:str)->str:
     "The name of a file without folder and suffix."
@@ -122,8 +126,8 @@ def _known_name(file:str, # Path with `/`
 
 # %% ../nbs/data/01_patients.ipynb #21de74f3
 MANY, FEW = 4, 30 # folders from which a level counts as many; images in each, in the mean, that count as few
-_patient_folder = re.compile(r'(?:patient|pat|pt|subject|subj|sub|case|person|participant|mrn|pid|id|p|paciente|'
-                             r'paziente|пациент|患者|病人|환자)[\s_.-]*\d+.*', re.I)
+_patient_folder = re.compile(rf'(?:{_patient_words})[\s_.-]*\d+.*', re.I)
+_short_folder = re.compile(r'(?:pat|pt|subj?|case|p?id|p)[\s_.-]*\d+.*', re.I)
 _place_folder = re.compile(r'(?:sites?|cent(?:er|re)|hospital|clinic|ward)[\s_.-]*\w*', re.I)
 _other_folder = re.compile(
     r'(?:(?:study|series|session|ses|visit|view|scan|exam|images?|imgs?|frontal|lateral|pa|ap|dicom|dcm|jpe?g|png|'
@@ -151,7 +155,9 @@ def _is_patient_level(names:list, stems:list)->bool:
     distinct = set(names)
     def most(form): return sum(bool(form.fullmatch(o)) for o in distinct) > len(distinct)/2
     if most(_patient_folder): return True
-    if most(_other_folder) or most(_place_folder) or len(names) > FEW*len(distinct): return False
+    if len(names) > FEW*len(distinct): return False
+    if most(_short_folder): return True
+    if most(_other_folder) or most(_place_folder): return False
     numbered = len(distinct) >= MANY and most(re.compile(r'.*\d.*'))
     return numbered or len(distinct) > 1 and _start_again(names, stems)
 
@@ -181,18 +187,13 @@ def _hash_id(identifier:str, salt:bytes)->str:
     mark = hashlib.sha256(b'mark' + salt).hexdigest()[:4]
     return f'dicom-{mark}-{hmac.new(salt, identifier.encode(), hashlib.sha256).hexdigest()[:16]}'
 
-def _salt(parts:list)->bytes:
-    "The salt of the user, or one made from what only the data set has."
-    secret = os.environ.get('CXR_PATIENT_SALT')
-    if secret: return secret.encode()
-    return hashlib.sha256('\0'.join(sorted(set(parts))).encode()).digest()
-
 def _hash_ids(ids:list, # PatientID of each image, in clear; '' or None: none
               more:list=(), # Other text that only the data set has
              )->list: # Keys; '' where there is no ID
-    "Replace PatientIDs by salted hashes."
+    "Replace PatientIDs by hashes under the salt of the user, or one made from what only the data set has."
     ids = [str(i or '').strip() for i in ids]
-    salt = _salt([*ids, *more])
+    own = hashlib.sha256('\0'.join(sorted({*ids, *more})).encode()).digest()
+    salt = os.environ.get('CXR_PATIENT_SALT', '').encode() or own
     return ['' if i.rsplit('\0', 1)[-1].casefold() in _no_id else _hash_id(i, salt) for i in ids]
 
 # %% ../nbs/data/01_patients.ipynb #1207f186
@@ -275,18 +276,16 @@ def _by_layout(files:list, layout:str)->list:
 # %% ../nbs/data/01_patients.ipynb #cdfa2ead
 HANDFUL = 5 # images of one patient that need no question, however few others there are
 
-def _majority(keys:list)->str|None:
+def _majority(keys:list)->str|tuple|None:
     "The key that more than half of the images share, where they are more than a handful; else None."
     key, n = Counter(keys).most_common(1)[0] if keys else (None, 0)
     return key if n > HANDFUL and n > len(keys)/2 else None
 
 def _check_majority(found:list):
     "Refuse keys that make most images one patient."
-    most = _majority([o for o in found if o])
-    n = sum(o == most for o in found)
-    if most is None or n <= len(found)/2: return
-    scheme, key = most
-    raise DataError(f'{n} of {len(found)} images have the patient {printable(key, 40)} (from {_sources[scheme]}), '
+    if (most := _majority(found)) is None: return
+    told, n = _sources[most[0]], found.count(most)
+    raise DataError(f'{n} of {len(found)} images have the patient {printable(most[1], 40)} (from {told}), '
                     'so no split by patient is possible; give --patient-pattern REGEX whose first group finds the '
                     'patient in the path, or --labels FILE.csv with --patient-column NAME')
 

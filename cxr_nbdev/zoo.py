@@ -14,8 +14,8 @@ import torch
 from torch import nn, Tensor
 from .core import BadInput, CheckpointError, Unavailable, atomic_path, jsonable, printable
 from .images import IMAGE_STATS, classes as CLASSES
-from .networks import (LITE0, LITES, MODELS, CamReshape, PlainResNet18, build_network, cam_layer, cam_reshape,
-                                head_layers, input_stats, n_params, param_groups, probability, state_names)
+from .networks import (FASTAI, LITE0, LITES, MODELS, CamReshape, PlainResNet18, build_network, cam_layer,
+                                cam_reshape, head_layers, input_stats, n_params, param_groups, probability, state_names)
 from .state_dicts import PlainParts, find_state, is_state, shared_prefixes, two_rows
 from .weights import (compare_state, describe_content, fit_state, load_imagenet, load_weights,
                                packaged_weights, read_state, stored_stats)
@@ -110,7 +110,7 @@ def _check_format(cxr:dict, file:str|Path):
 def _is_model(name:str)->bool:
     "Is it a name that `create_model` takes?"
     import timm
-    return name in MODELS or timm.is_model(name)
+    return name in MODELS or name in FASTAI or timm.is_model(name)
 
 def _other_classes(file:str|Path, cxr:dict, classes:list)->CheckpointError:
     "The error about classes that the caller gives otherwise."
@@ -141,10 +141,10 @@ def _spec_from_tensors(file:str|Path, state:dict, model:str|None, arch:object=No
     return dict(name=name, n_classes=None, place='stage', start='paper')
 
 def _fitting_names(state:dict)->list:
-    "Those of the six whose names these are but for prefixes and a number in the name of the last layer."
+    "The models whose names these are but for prefixes and a number in the name of the last layer."
     if found := next(filter(None, map(fitting_models, shared_prefixes(state))), None): return found
     fits = []
-    for name in MODELS:
+    for name in (*MODELS, *FASTAI):
         with torch.device('meta'): model = build_network(name)
         with contextlib.suppress(CheckpointError):
             fit_state(model, state, '', whole=True, by_order=False)

@@ -124,8 +124,9 @@ def run_part(name, out, work, long, data):
         from cxr_nbdev.testing.faults import fault_cases
         fault_cases(cases, work, long=long)
     if name == 'guard':
+        from guard import measure_guard
         from cxr_nbdev.testing.strange import guard_cases
-        guard_cases(cases, work, long=long, data=data)
+        guard_cases(cases, work, long=long, rates=measure_guard(data)[1] if data else None)
     if name == 'ways': ways_cases(cases, work)
     if name == 'statistics': statistics_cases(cases, work)
     write_json(out, list(cases))

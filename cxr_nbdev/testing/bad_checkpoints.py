@@ -12,20 +12,14 @@ import numpy as np, torch
 from functools import partial
 from itertools import count
 from pathlib import Path
-from fastcore.test import test_eq
-from pytest import MonkeyPatch, raises
-from ..cam_samples import read_cams
-from ..compare import read_evaluation, write_comparison
-from ..config import load_config
-from ..core import BadInput, CheckpointError, Unavailable, read_json, write_json
+from pytest import MonkeyPatch
+from .. import compare, config, dataset, predict, weights, zoo
 from ..archive import extract_archive
-from ..dataset import read_manifest
+from ..cam_samples import read_cams
+from ..core import read_json, write_json
 from ..download import medmnist_to_folder
 from ..images import read_image
-from ..predict import Ensemble, Predictor
-from ..weights import load_weights, read_state
-from ..zoo import create_model, load_checkpoint, save_checkpoint
-from .promises import must, refused, says, try_each, untouched, write_bad, write_file
+from .promises import command, must, refused, try_calls, try_each, untouched, write_bad, write_file
 from .bad_images import (
     TINY, encoded, phantom_image, saved, small_tree, tiny_checkpoint, tiny_flags, zipped)
 from .bad_data import no_network, no_network_env
@@ -49,45 +43,22 @@ def torch_bytes(content, **kw): return saved(lambda f: torch.save(content, f, **
 
 # %% ../../nbs/testing/06_bad_checkpoints.ipynb #36407a05
 def checkpoint_cases(cases, work, long):
-    "Rows 26 and 24: checkpoints that are cut or lie, and good ones of another model."
+    "Rows 26 and 24: checkpoints that are cut or lie; two things that do not fit, both named in the message."
     image, good = write_file(work/'a.png', encoded(phantom_image())), tiny_checkpoint(work/'whole.pth')
     made = write_bad(work/'bad', 'checkpoint', checkpoint_names(good.read_bytes()))
-    def predict(path): Predictor.load(path, device='cpu').probabilities([image])
-    by_command = dict(cxr_predict=[image, '--checkpoint', ..., '--device', 'cpu'])
+    net, load, cpu = zoo.create_model(TINY), partial(predict.Predictor.load, device='cpu'), ('--device', 'cpu')
+    by_command = dict(cxr_predict=[image, '--checkpoint', ..., *cpu])
     with cases(26, 'checkpoints: what was there is as it was'), untouched(work/'bad'):
-        try_each(cases, made, dict(Predictor=predict))
-        weights_only = partial(load_weights, create_model(TINY))
-        try_each(cases, [b._replace(error='any') for b in made], dict(load_weights=weights_only))
+        try_each(cases, made, dict(Predictor=lambda path: load(path).probabilities([image])))
+        by_weights = dict(load_weights=partial(weights.load_weights, net))
+        try_each(cases, [b._replace(error='any') for b in made], by_weights)
         try_each(cases, made[::8], by_command, process=long)
         if long: try_each(cases, [b for i, b in enumerate(made) if i % 8], by_command)
-    with cases(26, 'the whole one answers'): predict(good)
-    _pair_cases(cases, work, image, long)
-
-def _pair_cases(cases, work, image, long):
-    "Row 24: two things that do not fit; the message names both."
-    classes, load = ['NORMAL', 'PNEUMONIA'], partial(Predictor.load, device='cpu')
-    here, other = tiny_checkpoint(work/'here.pth'), tiny_checkpoint(work/'other.pth', name='test_vit')
-    three = tiny_checkpoint(work/'three.pth', ('A', 'B', 'C'))
-    turned = tiny_checkpoint(work/'turned.pth', classes[::-1])
-    orders = (str(classes[::-1]), str(classes))
-    pairs = {'architecture': (lambda: load_checkpoint(other, model=TINY), 'test_vit', TINY),
-             'class order': (lambda: load_checkpoint(turned, classes=classes), *orders),
-             'class count': (lambda: load(three), '3'),
-             'class count, by names': (lambda: load_checkpoint(three, classes=classes), "'C'"),
-             'weights of another architecture': (lambda: load_weights(create_model(TINY), other), 'does not fit', TINY),
-             'class order within an ensemble': (lambda: Ensemble([load(here), load(turned)]), *orders)}
-    for name, (run, *texts) in pairs.items():
-        with cases(24, f'{name}: refused, both named'), raises(BadInput, check=says(*texts)): run()
-    flags = {'architecture': ('--model', TINY, '--checkpoint', other), 'class count': ('--checkpoint', three),
-             'class order': ('--class-names', *classes, '--checkpoint', turned),
-             'ensemble of two orders': ('--checkpoint', here, turned)}
-    for i, (name, argv) in enumerate(flags.items()):
-        with cases(24, f'{name}, cxr_predict'):
-            refused('cxr_predict', image, *argv, '--device', 'cpu', process=long or i == 0)
-    cbam = save_checkpoint(work/'cbam.pth', create_model('custom_resnet_cbam'))
-    for model in ('custom_resnet18', 'plain_resnet18', 'alexnet') if long else ('custom_resnet18',):
-        with cases(24, f'custom_resnet_cbam as {model}'):
-            with raises(CheckpointError, check=says('custom_resnet_cbam', model)): load_checkpoint(cbam, model=model)
+    with cases(26, 'the whole one answers'): load(good).probabilities([image])
+    classes, other = ['NORMAL', 'PNEUMONIA'], tiny_checkpoint(work/'other.pth', name='test_vit')
+    three, turned = (tiny_checkpoint(work/f'{"".join(c)}.pth', c) for c in ('ABC', classes[::-1]))
+    cbam = zoo.save_checkpoint(work/'cbam.pth', zoo.create_model('custom_resnet_cbam'))
+    try_calls(cases, 'pair', globals() | locals(), long)
 
 # %% ../../nbs/testing/06_bad_checkpoints.ipynb #cb8740a1
 class Call:
@@ -114,48 +85,39 @@ def _loaders(work):
     "Everything that is given files of others: name -> function of a path."
     from cxr_nbdev.train import calibrate_checkpoint # its import warns; fuzzing wants a silent stderr
     root, numbers, flags = small_tree(work/'tree', 1), count(), tiny_flags(work)
+    def refuse(name, *flags, **kw): refused(command(name, *flags, **kw))
+    def by_predict(path, **kw): refuse('cxr_predict', root/'test', '--checkpoint', path, '--device', 'cpu', **kw)
     return dict(
-        read_state=read_state, load_checkpoint=load_checkpoint, load_weights=partial(load_weights, create_model(TINY)),
-        Predictor=partial(Predictor.load, device='cpu'), read_image=read_image, read_cams=read_cams,
-        read_json=read_json, load_config=load_config, read_evaluation=read_evaluation,
-        calibrate_checkpoint=lambda p: calibrate_checkpoint(p, root, device='cpu'),
+        read_state=weights.read_state, load_checkpoint=zoo.load_checkpoint, read_evaluation=compare.read_evaluation,
+        load_weights=partial(weights.load_weights, zoo.create_model(TINY)), load_config=config.load_config,
+        Predictor=partial(predict.Predictor.load, device='cpu'), read_image=read_image, read_cams=read_cams,
+        calibrate_checkpoint=lambda p: calibrate_checkpoint(p, root, device='cpu'), read_json=read_json,
         medmnist_to_folder=lambda p: medmnist_to_folder(p, work/'medmnist', progress=False),
-        read_manifest=lambda p: read_manifest(p, root),
+        read_manifest=lambda p: dataset.read_manifest(p, root),
         extract_archive=lambda p: extract_archive(p, work/f'out{next(numbers)}', progress=False),
-        cxr_predict=lambda p: refused('cxr_predict', root/'test', '--checkpoint', p, '--device', 'cpu'),
-        cxr_predict_image=lambda p: refused('cxr_predict', p, *flags),
-        cxr_download=lambda p: refused('cxr_download', '--archive', p, '--data-dir', work/'kaggle'))
+        cxr_predict=by_predict, cxr_predict_image=lambda p: refuse('cxr_predict', p, *flags),
+        cxr_download=lambda p: refuse('cxr_download', '--archive', p, '--data-dir', work/'kaggle'),
+        **{'cxr_predict as a process': partial(by_predict, process=True)})
 
 def pickle_cases(cases, work, long):
     "Row 25: thirty pickles through everything that loads a file."
     made, canary = canary_pickles(work/'pickles'), work/'pickles'/'canary'
-    def try_one(b, way, read, error):
-        with cases(25, f'{b.name}, {way}'):
-            try: must(b._replace(error=error), read)
-            finally: assert not canary.exists(), 'its code was run'
     for way, read in _loaders(work).items():
         error = 'any' if way == 'extract_archive' else '' if 'cxr' in way else 'CxrError' # unpacking runs nothing
-        for b in made: try_one(b, way, read, error)
-    def as_process(path):
-        refused('cxr_predict', work/'tree'/'test', '--checkpoint', path, '--device', 'cpu', process=True)
-    for b in made if long else made[1::10]: try_one(b, 'cxr_predict as a process', as_process, '')
+        for b in made[1::10] if 'process' in way and not long else made:
+            with cases(25, f'{b.name}, {way}'):
+                try: must(b._replace(error=error), read)
+                finally: assert not canary.exists(), 'its code was run'
 
 # %% ../../nbs/testing/06_bad_checkpoints.ipynb #9ef9a597
 def pretrained_cases(cases, work, long):
     "Row 30: pretrained weights without a cache and a network."
-    work.mkdir()
     with MonkeyPatch.context() as m, no_network():
         m.setenv('TORCH_HOME', str(work/'torch'))
-        for name in 'plain_resnet18 resnet_cbam alexnet vgg16 test_vit2.r160_in1k test_convnext2.r160_in1k'.split():
-            lacking = says(name, '--weights', '--no-pretrained')
-            with cases(30, f'{name}: no cache and no network'), raises(Unavailable, check=lacking):
-                create_model(name, pretrained=True)
-    flags = ('--data-dir', small_tree(work/'tree', 4), '--pretrained', '--output-dir', work/'out', '--device', 'cpu')
-    for name in ('resnet_cbam', 'test_vit2.r160_in1k') if long else ('resnet_cbam',):
-        with cases(30, f'{name}, cxr_train as a process'):
-            refused('cxr_train', *flags, '--model', name, code=3, contains=('--weights', '--no-pretrained'),
-                    process=True, env=no_network_env(work/'machine'))
-            test_eq(list(work.glob('out/*.pth')), [])
+        root, machine = small_tree(work/'tree', 4), dict(process=True, env=no_network_env(work/'machine'))
+        flags = ('--data-dir', root, '--pretrained', '--output-dir', work/'out', '--device', 'cpu')
+        try_calls(cases, 'pretrained', globals() | locals(), long)
+    assert not list(work.glob('out/*.pth'))
 
 # %% ../../nbs/testing/06_bad_checkpoints.ipynb #75b25aaa
 def good_evaluation(folder, **changes):
@@ -171,10 +133,8 @@ def pair(folder, **changes): return good_evaluation(folder/'one') and good_evalu
 def compare_cases(cases, work, long):
     "Row 33: evaluations that cannot be compared."
     made = write_bad(work/'in', 'evaluation', globals())
+    def write_comparison(path): compare.write_comparison(path, work/'out'/path.name/'c.csv')
+    by_command = ['--evaluation-dir', ..., '--output', work/'no'/'c.csv']
     with cases(33, 'evaluations: what was there is as it was'), untouched(work/'in'):
-        try_each(cases, made, dict(write_comparison=lambda p: write_comparison(p, work/'out'/p.name/'c.csv')))
-        by_command = ['--evaluation-dir', ..., '--output', work/'no'/'c.csv']
-        try_each(cases, made, dict(cxr_compare=by_command), process=long)
-    with cases(33, 'nothing is written'): test_eq((work/'no').exists(), False)
-    with cases(33, 'no such folder, cxr_compare as a process'):
-        refused('cxr_compare', '--evaluation-dir', work/'absent', contains=('absent',), process=True, cwd=work)
+        try_each(cases, made, dict(write_comparison=write_comparison, cxr_compare=by_command), process=long)
+    try_calls(cases, 'compare', globals() | locals())

@@ -13,19 +13,14 @@ from functools import partial
 from pathlib import Path
 from fastcore.test import test_eq
 from pytest import MonkeyPatch, raises
-from ..core import BadInput, DataError, Unavailable, write_json
-from ..dataset import count_overlaps, find_root, make_splits, scan_folder
-from ..fetch import download_file
-from ..archive import extract_archive, resolve_layout
-from ..download import download_kaggle, download_medmnist
-from ..check import check_data
-from ..evaluate import evaluate
-from ..report import write_report
-from ..predict import Predictor
+from .. import archive, check, dataset, download, evaluate, fetch, report
 from ..compare import read_evaluation
-from .promises import command, must, refused, run_python, says, try_each, untouched, write_bad, write_file
+from ..core import BadInput, DataError, Unavailable, write_json
+from .promises import (
+    command, must, refused, says, try_calls, try_each, untouched, write_bad, write_file)
 from .servers import Site
-from .bad_images import saved, small_tree, tiny_checkpoint, tiny_flags, zipped
+from .faults import Run
+from .bad_images import saved, small_tree, tiny_flags, tiny_predictor, zipped
 
 # %% ../../nbs/testing/05_bad_data.ipynb #c3ad1eac
 @contextlib.contextmanager
@@ -41,7 +36,7 @@ def download_cases(cases, work, long):
     "Row 1: cut, resumed, changed and wrong downloads."
     data = np.random.default_rng(0).bytes(4 << 20)
     flipped = data[:2 << 20] + bytes([data[2 << 20] ^ 1]) + data[(2 << 20) + 1:]
-    sha, get = f'sha256:{hashlib.sha256(data).hexdigest()}', partial(download_file, progress=False, wait=0)
+    sha, get = f'sha256:{hashlib.sha256(data).hexdigest()}', partial(fetch.download_file, progress=False, wait=0)
     def left(file): return sorted(p.name for p in file.parent.iterdir())
     all_cuts = ((700_000,), (1,), (0,), (2 << 20, 100_000), (900_000, 1, 800_000, 0, 1_000_000))
     for name, checksum in (('with a checksum', sha), ('without one', None)):
@@ -66,8 +61,7 @@ def download_cases(cases, work, long):
     with cases(1, 'another file under the name: not overwritten'), untouched(flip.parent, later.parent):
         with cut_site(flipped) as (site, url), raises(BadInput, check=says('nothing was overwritten')):
             get(url, later, f'sha256:{"0"*64}')
-    for url in ('ftp://host/x', 'file:///etc/passwd', 'data.zip'):
-        with cases(1, f'address {url}'), raises(BadInput, check=says('not an address')): get(url, work/'no.bin')
+    try_calls(cases, 'address', locals())
 
 # %% ../../nbs/testing/05_bad_data.ipynb #0250b9a9
 def special(name, kind):
@@ -95,47 +89,35 @@ def archive_cases(cases, work, long):
     "Rows 2 and 3: hostile archives."
     made, out = write_bad(work/'in', 'archive', globals()), work/'out'
     out.mkdir()
-    def unpack(path, **caps): return extract_archive(path, out/'set', progress=False, **caps)
+    def unpack(path, **caps): return archive.extract_archive(path, out/'set', progress=False, **caps)
     for b in made:
         with cases(b.row, f'{b.name}: refused before anything is written'), untouched(out): must(b, unpack)
     for b in made if long else made[:2] + made[-1:]:
         with cases(b.row, f'{b.name}, cxr_download --archive'), untouched(out):
-            refused('cxr_download', '--archive', b.path, '--data-dir', out/'set', contains=[b.says], process=long)
+            refused(command('cxr_download', '--archive', b.path, '--data-dir', out/'set', process=long), 2, b.says)
     zeros = write_file(work/'in'/'zeros.zip', zip_of('zeros', data=b'\0'*(9 << 20)))
-    caps = dict(bytes=(dict(max_bytes=1 << 20), 'brings the total to'), members=(dict(max_members=1), 'is number 2'),
-                ratio=(dict(max_ratio=2), 'times the archive'))
-    for name, (cap, text) in caps.items():
-        with cases(3, f'zeros against a lowered cap on {name}'), untouched(out), raises(DataError, check=says(text)):
-            unpack(zeros, **cap)
-    with cases(3, 'the same zeros within the caps are unpacked'):
-        test_eq((unpack(zeros)/'zeros').stat().st_size, 9 << 20)
+    try_calls(cases, 'cap', locals(), kept=[out])
 
 # %% ../../nbs/testing/05_bad_data.ipynb #ddae8f0a
-_KILLED = """
-import itertools, os, signal, sys, cxr_nbdev.archive as archive
-point, source, dest = sys.argv[1:]
-calls, rename = itertools.count(), os.rename
-def die(*args): os.kill(os.getpid(), signal.SIGKILL)
-if point == 'members': archive.open = lambda *args: die() if next(calls) == 4 else open(*args)
-if point == 'before rename': os.rename = die
-if point == 'after rename': os.rename = lambda *args: die(rename(*args))
-archive.extract_archive(source, dest, progress=False)
-"""
+_KILLS = {'members': "at('open', 8, send('SIGKILL'))", 'before rename': "at('rename', 0, send('SIGKILL'))",
+          'after rename': "at('rename', 0, lambda: lambda *names: [os.replace(*names), send('SIGKILL')()])"}
 
 def kill_cases(cases, work, long):
     "Row 4: killed while extracting."
     if not hasattr(signal, 'SIGKILL'): return
-    archive = Path(shutil.make_archive(str(work/'set'), 'zip', small_tree(work/'tree', 2)))
-    for point in ('members', 'before rename', 'after rename'):
+    packed = shutil.make_archive(str(work/'set'), 'zip', small_tree(work/'tree', 2))
+    for point, fault in _KILLS.items():
         dest = work/point/'set'
         with cases(4, f'SIGKILL at {point}'):
-            test_eq(run_python(_KILLED, point, archive, dest).returncode, -signal.SIGKILL)
+            Run(work/point, packed, dest, fault=fault, function='cxr_nbdev.testing.bad_data:_extract').ends(-9)
             test_eq(dest.exists(), point == 'after rename')
             if not dest.exists():
-                for read in (find_root, resolve_layout):
+                for read in (dataset.find_root, archive.resolve_layout):
                     with raises(DataError, check=says()): read(dest.parent)
-                extract_archive(archive, dest, progress=False)
-            test_eq(len(scan_folder(dest)), 12)
+                _extract([packed, dest])
+            test_eq(len(dataset.scan_folder(dest)), 12)
+
+def _extract(argv): archive.extract_archive(*argv, progress=False)
 
 # %% ../../nbs/testing/05_bad_data.ipynb #8078d336
 @contextlib.contextmanager
@@ -159,29 +141,18 @@ socket.socket.connect = socket.getaddrinfo = fail
 def offline_cases(cases, work, long):
     "Row 5: no credentials, no network."
     work.mkdir()
-    kaggle, quiet = partial(download_kaggle, progress=False), dict(progress=False, retries=0)
-    here = ('--data-dir', work/'a')
+    kaggle = partial(download.download_kaggle, work/'a', progress=False)
+    kaggle_command = ('cxr_download', '--data-dir', work/'a')
+    def machine(): return dict(process=True, env=no_network_env(work.with_name('machine')))
     steps = says('no credentials', '(1) make a token', 'by hand', '--source medmnist', most=10**5)
     with MonkeyPatch.context() as m, no_network():
         for k in [k for k in os.environ if k.startswith('KAGGLE')]: m.delenv(k)
         for k in ('HOME', 'USERPROFILE', 'XDG_CONFIG_HOME'): m.setenv(k, str(work))
-        with cases(5, 'no credentials, Python'), untouched(work), raises(Unavailable, check=steps): kaggle(work/'a')
-        with cases(5, 'no credentials, cxr_download'), untouched(work):
-            refused('cxr_download', *here, code=3, contains=('by hand',))
-        by_hand = says('check the network', 'with a browser')
-        with cases(5, 'no network, MedMNIST, Python'), raises(Unavailable, check=by_hand):
-            download_medmnist(work/'b', 28, **quiet)
-        with cases(5, 'no network, a download, Python'), raises(Unavailable, check=says('check the network')):
-            download_file('https://zenodo.org/x', work/'x', **quiet)
+        with cases(5, 'no credentials, Python'), untouched(work), raises(Unavailable, check=steps): kaggle()
+        try_calls(cases, 'no account', globals() | locals(), long, kept=[work])
         m.setenv('KAGGLE_USERNAME', 'me')
         m.setenv('KAGGLE_KEY', 'k')
-        with cases(5, 'no network, Kaggle, Python'), raises(Unavailable, check=says('no connection')): kaggle(work/'c')
-    if not long: return
-    kw = dict(code=3, process=True, env=no_network_env(work/'machine'))
-    with cases(5, 'no credentials, cxr_download as a process'):
-        refused('cxr_download', *here, contains=('by hand',), **kw)
-    with cases(5, 'no network, cxr_download as a process'):
-        refused('cxr_download', '--source', 'medmnist', *here, contains=('check the network',), **kw)
+        try_calls(cases, 'no network', globals() | locals(), long)
 
 # %% ../../nbs/testing/05_bad_data.ipynb #384553c1
 def _bad_trees(folder):
@@ -194,17 +165,18 @@ def _bad_trees(folder):
 def tree_cases(cases, work, long):
     "Rows 6 and 7: every odd data set through every way in."
     made, flags, no = _bad_trees(work), tiny_flags(work), ('--output-dir', work.parent/'no')
-    functions = dict(scan_folder=scan_folder, check_data=partial(check_data, pixels=False))
-    commands = dict(cxr_check=[...], cxr_evaluate=['--data-dir', ..., *flags, *no])
-    if long: commands['cxr_train'] = ['--data-dir', ..., *no]
+    ways = dict(scan_folder=dataset.scan_folder, check_data=partial(check.check_data, pixels=False),
+                cxr_check=[...], cxr_evaluate=['--data-dir', ..., *flags, *no])
+    if long: ways['cxr_train'] = ['--data-dir', ..., *no]
     with cases(7, 'every way in: what was there is as it was'), untouched(work):
-        try_each(cases, made, functions | commands, long)
+        try_each(cases, made, ways, long)
         for b in made:
             if b.error: continue
-            with cases(b.row, f'{b.name}: eighteen images, none of them litter'): test_eq(len(scan_folder(b.path)), 18)
+            with cases(b.row, f'{b.name}: eighteen images, none of them litter'):
+                test_eq(len(dataset.scan_folder(b.path)), 18)
             with cases(b.row, f'{b.name}: the choice is printed'):
                 said, run = [], command('cxr_check', b.path)
-                root = resolve_layout(b.path, said.append)
+                root = archive.resolve_layout(b.path, said.append)
                 assert root == b.path or said and root.relative_to(b.path).as_posix() in run.stdout, run.stdout[:200]
 
 # %% ../../nbs/testing/05_bad_data.ipynb #a9c9edf1
@@ -220,9 +192,9 @@ def overlap_cases(cases, work, long):
         first, second = sorted((root/'train'/'NORMAL').iterdir())[:2]
         if patients: second.rename(root/other/'NORMAL'/f'{first.stem.rsplit("-", 1)[0]}-9999.jpeg')
         if images: shutil.copy(first, root/other/'NORMAL'/'IM-0999-0001.jpeg')
-        table = scan_folder(root)
+        table = dataset.scan_folder(root)
         with cases(9, f'{name}: counted'):
-            counts = count_overlaps(table).loc[dict(val='train-val', test='test-train')[other]]
+            counts = dataset.count_overlaps(table).loc[dict(val='train-val', test='test-train')[other]]
             test_eq((counts.patients, counts.hashes), (patients, images))
         with cases(9, f'{name}: reported by cxr_check'):
             run = command('cxr_check', root, '--no-pixels')
@@ -230,7 +202,7 @@ def overlap_cases(cases, work, long):
             test_eq(run.returncode, 0 if other == 'val' else 2)
         for seed in range(20 if long else 5):
             with cases(9, f'{name}: own split {seed} keeps patients and hashes together'):
-                use = make_splits(table[table.split != 'test'], .3, seed)
+                use = dataset.make_splits(table[table.split != 'test'], .3, seed)
                 test_eq([use.groupby(k).use.nunique().max() for k in ('patient', 'hash')], [1, 1])
 
 # %% ../../nbs/testing/05_bad_data.ipynb #786d7b25
@@ -241,11 +213,11 @@ def strict_json(text):
 
 def one_class_cases(cases, work, long):
     "Rows 8 and 32: a test set of one class, and numbers that are not numbers."
-    predictor = Predictor.load(tiny_checkpoint(work/'tiny.pth'), device='cpu')
+    predictor = tiny_predictor(work)
     for absent in ('NORMAL', 'PNEUMONIA'):
         root, out = small_tree(work/absent), work/f'out_{absent}'
         shutil.rmtree(root/'test'/absent)
-        with cases(8, f'no {absent}: evaluated'): evaluate(predictor, root, out, n_boot=50)
+        with cases(8, f'no {absent}: evaluated'): evaluate.evaluate(predictor, root, out, n_boot=50)
         with cases(8, f'no {absent}: AUC is null, with the reason'):
             m = strict_json((out/'metrics_test.json').read_text(encoding='utf-8'))
             assert m['roc_auc'] is None and 'class' in m['notes']['roc_auc'], m['notes']
@@ -253,13 +225,9 @@ def one_class_cases(cases, work, long):
             names = ('roc_auc', 'average_precision', 'sensitivity', 'specificity')
             test_eq([k for k in names if m[k] is None and not m['notes'].get(k)], [])
         with cases(32, f'no {absent}: report and comparison say none'):
-            report = re.sub(r'base64,[^"]*', '', write_report(out).read_text().lower())
-            assert not re.search(r'\bnan\b', report), 'nan in the report'
+            text = re.sub(r'base64,[^"]*', '', report.write_report(out).read_text().lower())
+            assert not re.search(r'\bnan\b', text), 'nan in the report'
             assert np.isnan(read_evaluation(out/'metrics_test.json')['roc_auc'])
-    values = {'NaN': float('nan'), 'infinity': float('inf'), 'a NumPy NaN': np.float64('nan'),
-              'an array with NaN': np.array([1., np.nan])}
-    for name, value in values.items():
-        with cases(32, f'{name} is written as null'):
-            got = strict_json(write_json(work/'x.json', dict(a=value)).read_text())['a']
-            test_eq(got, [1., None] if 'array' in name else None)
+    def written(value): return strict_json(write_json(work/'x.json', dict(a=value)).read_text())['a']
+    try_calls(cases, 'null', globals() | locals())
     with cases(32, 'cxr_check --json is strict'): strict_json(command('cxr_check', work/'NORMAL', '--json').stdout)

@@ -15,22 +15,10 @@ from fastcore.test import test_eq
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataelem import RawDataElement
-from ..core import CxrError, printable, read_json
-from ..archive import extract_archive
-from ..compare import read_evaluation, write_comparison
-from ..dataset import read_manifest, scan_folder, write_manifest
-from ..download import medmnist_to_folder
-from ..images import inspect_image, read_image
-from ..weights import load_weights
-from ..zoo import create_model, load_checkpoint
-from .promises import Cases, command, run_python, write_file
-from .bad_images import (
-    TINY, dicom, encoded, image_cases, memory_cases, name_cases, phantom_image, saved, small_tree, tiny_checkpoint,
-    tiny_flags, twelve_bits, zipped)
-from .bad_data import (
-    archive_cases, download_cases, kill_cases, offline_cases, one_class_cases, overlap_cases, tree_cases)
-from .bad_checkpoints import (
-    checkpoint_cases, compare_cases, good_evaluation, pickle_cases, pretrained_cases, torch_bytes)
+from .. import archive, compare, core, dataset, download, images, weights, zoo
+from . import bad_checkpoints, bad_data, bad_images
+from .bad_images import TINY, dicom, encoded, phantom_image, saved, small_tree, twelve_bits
+from .promises import command, run_python, says, write_file
 
 # %% ../../nbs/testing/07_bad_input.ipynb #8990e8f7
 SECRET = 'Planted^Zebulon' # a patient's name that must turn up nowhere
@@ -64,7 +52,7 @@ def holds_secret(data):
 # %% ../../nbs/testing/07_bad_input.ipynb #2f1504db
 def privacy_cases(cases, work, long):
     "Row 35: patient data in tags of files is in no output and no message."
-    root, out, flags = tagged_tree(work/'tree'), work/'out', tiny_flags(work)
+    root, out, flags = tagged_tree(work/'tree'), work/'out', bad_images.tiny_flags(work)
     runs = dict(cxr_check=[root], cxr_predict=[root/'test', *flags, '--output', out/'predict.csv'],
                 cxr_evaluate=['--data-dir', root, *flags, '--output-dir', out/'evaluation', '--generate-grad-cam',
                               '--num-visualizations', 4, '--n-boot', 20, '--cam-arrays'])
@@ -74,10 +62,9 @@ def privacy_cases(cases, work, long):
         run = command(name, *argv, process=long)
         with cases(35, f'{name}: runs'): assert run.returncode in ((0, 2) if name == 'cxr_check' else (0,)), run.stderr
         with cases(35, f'{name}: nothing printed'): test_eq(holds_secret(run.stdout + run.stderr), False)
-    with cases(35, 'comparison'): write_comparison(out, out/'c.csv')
+    with cases(35, 'comparison'): compare.write_comparison(out, out/'c.csv')
     kinds = {}
-    for p in out.rglob('*'):
-        if p.is_file(): kinds.setdefault(p.suffix, []).append(p)
+    for p in out.rglob('*.*'): kinds.setdefault(p.suffix, []).append(p)
     with cases(35, 'outputs of every kind are searched'):
         assert {'.csv', '.json', '.png', '.html', '.npz'} <= set(kinds)
     for kind, files in kinds.items():
@@ -88,8 +75,8 @@ def privacy_cases(cases, work, long):
 def _message(path):
     "What is said when a file is read, on stderr too; and whether it was refused."
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        try: said, refused = str(read_image(path).shape), False
-        except CxrError as e: said, refused = str(e), True
+        try: said, refused = str(images.read_image(path).shape), False
+        except core.CxrError as e: said, refused = str(e), True
     return said + err.getvalue(), refused
 
 def _planted_tag(path, tag):
@@ -117,18 +104,17 @@ def _message_cases(cases, work, root):
 # %% ../../nbs/testing/07_bad_input.ipynb #25ab9adb
 def _seeds(folder):
     "Small good files of each format: suffix -> bytes, the same in every run."
-    grey, root = phantom_image(32), small_tree(folder/'tree', 1)
-    table = scan_folder(root)
+    grey, table = phantom_image(32), dataset.scan_folder(small_tree(folder/'tree', 1))
     one = dict(images=np.asarray(grey)[None], labels=np.zeros((1, 1), np.uint8))
     arrays = {f'{split}_{k}': v for split in ('train', 'val', 'test') for k, v in one.items()}
+    checkpoint = torch.load(bad_images.tiny_checkpoint(folder/'a.pth'), weights_only=True)
+    manifest = dataset.write_manifest(table.assign(use=table.split.replace('val', 'valid')), folder/'m.csv')
     return dict(
         jpeg=encoded(grey, 'JPEG'), png=encoded(grey), tif=encoded(grey, 'TIFF', compression='tiff_lzw'),
         bmp=encoded(grey, 'BMP'), webp=encoded(grey, 'WEBP'), gif=encoded(grey, 'GIF'),
-        dcm=dicom(twelve_bits(grey), PatientName=SECRET),
-        pth=torch_bytes(torch.load(tiny_checkpoint(folder/'a.pth'), weights_only=True)), # no name of a temporary file
-        zip=zipped(('fine.txt', b'fine'), ('b/c.txt', b'abc'*99)), npz=saved(np.savez_compressed, **arrays),
-        json=good_evaluation(folder/'e').read_bytes(),
-        csv=write_manifest(table.assign(use=table.split.replace('val', 'valid')), folder/'m.csv').read_bytes())
+        dcm=dicom(twelve_bits(grey), PatientName=SECRET), pth=bad_checkpoints.torch_bytes(checkpoint),
+        zip=bad_images.zipped(('fine.txt', b'fine'), ('b/c.txt', b'abc'*99)), npz=saved(np.savez_compressed, **arrays),
+        json=bad_checkpoints.good_evaluation(folder/'e').read_bytes(), csv=manifest.read_bytes())
 
 def spoil(data, rng):
     "Flip, cut, move, overwrite or insert; the first and last bytes of a file are hit most."
@@ -155,24 +141,26 @@ def fuzzed_files(folder, n, seed=0):
 # %% ../../nbs/testing/07_bad_input.ipynb #f67955a8
 def _fuzz_readers(folder):
     "Functions that read each format: suffix -> list of functions of a path."
-    image = [read_image, inspect_image]
     def away(read, **kw):
         def run(p):
             with tempfile.TemporaryDirectory(dir=folder) as d: read(p, Path(d)/'out', progress=False, **kw)
         return run
-    unpack, tree = away(extract_archive, max_bytes=1 << 24), folder/'seeds'/'tree'
+    unpack = away(archive.extract_archive, max_bytes=1 << 24)
+    image = [images.read_image, images.inspect_image]
     return dict.fromkeys(('jpeg', 'png', 'tif', 'bmp', 'webp', 'gif', 'dcm'), image) | dict(
-        pth=[load_checkpoint, partial(load_weights, create_model(TINY))], zip=[unpack],
-        json=[read_evaluation, read_json], npz=[away(medmnist_to_folder, log=str), unpack],
-        csv=[lambda p: read_manifest(p, tree)])
+        pth=[zoo.load_checkpoint, partial(weights.load_weights, zoo.create_model(TINY))], zip=[unpack],
+        json=[compare.read_evaluation, core.read_json], npz=[away(download.medmnist_to_folder, log=str), unpack],
+        csv=[lambda p: dataset.read_manifest(p, folder/'seeds'/'tree')])
 
 def _outcome(read, path):
     "Read a file; say what came of it in one word."
-    try: read(path)
-    except CxrError as e:
-        fine = '\n' not in str(e) and len(str(e)) < 600 and not holds_secret(str(e))
-        return type(e).__name__ if fine else f'LINE:{printable(e)!r}'.replace(' ', '_')
-    except BaseException as e: return f'ESCAPED:{type(e).__name__}:{printable(e, 80)}'.replace(' ', '_')
+    try:
+        try: read(path)
+        except core.CxrError as e:
+            says()(e)
+            assert not holds_secret(str(e)), 'tells a secret'
+            return type(e).__name__
+    except BaseException as e: return f'ESCAPED:{type(e).__name__}:{core.printable(e, 80)}'.replace(' ', '_')
     return 'read'
 
 def fuzz_child(folder):
@@ -208,16 +196,14 @@ def fuzz_cases(cases, work, long):
         test_eq((code, [line for line in err.splitlines() if not _LIBTIFF.match(line)]), (0, []))
 
 # %% ../../nbs/testing/07_bad_input.ipynb #1b31d694
-GROUPS = (download_cases, archive_cases, kill_cases, offline_cases, tree_cases, overlap_cases, one_class_cases,
-          image_cases, name_cases, memory_cases, checkpoint_cases, pickle_cases, pretrained_cases, compare_cases,
-          privacy_cases, fuzz_cases)
+GROUPS = (
+    bad_data.download_cases, bad_data.archive_cases, bad_data.kill_cases, bad_data.offline_cases, bad_data.tree_cases,
+    bad_data.overlap_cases, bad_data.one_class_cases, bad_images.image_cases, bad_images.name_cases,
+    bad_images.memory_cases, bad_checkpoints.checkpoint_cases, bad_checkpoints.pickle_cases,
+    bad_checkpoints.pretrained_cases, bad_checkpoints.compare_cases, privacy_cases, fuzz_cases)
 
-def bad_input_cases(cases:Cases, # Counts
-                    work:str|Path, # Folder for everything; absent or empty
-                    long:bool=False, # Every command as a process, 2,000 fuzzed files?
-                    groups:tuple=GROUPS, # Which functions of cases
-                   ):
-    "Run every case of rows 1 to 16, 24 to 26, 30, 32, 33, 35 and 39, and count them."
+def bad_input_cases(cases, work, long=False, groups=GROUPS):
+    "Count every case of rows 1 to 16, 24 to 26, 30, 32, 33, 35 and 39; long: all processes, 2,000 fuzzed files."
     for run in groups:
         folder = Path(work)/run.__name__
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,22 +13,15 @@ from ..core import write_json
 from ..multiclass import multiclass_metrics
 
 # %% ../../nbs/testing/04_evaluations.ipynb #d999e027
-def evaluation(tp:int, # Pneumonias that were found
-               tn:int, # Normal images that were called normal
-               area:float|None, # ROC-AUC
-               n_normal:int=234, # As in the Kaggle test set
-               n_pneumonia:int=390, # As in the Kaggle test set
-               **more, # Further keys
-              )->dict: # What `metrics_test.json` holds
-    "Make up an evaluation from its counts, in the form of the student study."
+def evaluation(tp, tn, area, n_normal=234, n_pneumonia=390, **more):
+    """Make up metrics_test.json in the form of the student study, from the numbers of pneumonias found and of normal
+    images called normal, the ROC-AUC or None, the images in the test set (as in the Kaggle one) and further keys."""
     return dict(accuracy=(tp+tn)/(n_normal+n_pneumonia), roc_auc=area, average_precision=.949,
                 confusion_matrix=[[tn, n_normal-tn], [n_pneumonia-tp, tp]],
                 classification_report=dict(PNEUMONIA=dict(recall=tp/n_pneumonia)), **more)
 
-def write_evaluations(top:Path, # Folder to make
-                      **models:dict, # Content of metrics_test.json by name of the model
-                     )->Path: # `top`
-    "Write one subfolder per model."
+def write_evaluations(top, **models):
+    "Write one subfolder per model into a new folder: the content of metrics_test.json by name of the model."
     top.mkdir(parents=True, exist_ok=True)
     for name, content in models.items(): write_json(top/name/'metrics_test.json', content)
     return top
@@ -41,11 +34,8 @@ def _write(folder, metrics, **columns):
     table = dict(file=[f'test/{i}.jpeg' for i in range(n)], patient=[f'IM-{i//2}' for i in range(n)], **columns)
     pd.DataFrame(table).to_csv(folder/'predictions_test.csv', index=False)
 
-def write_predictions(top:Path, # Folder to make
-                      n:int=300, # Images, two per patient
-                      **models:tuple, # Skill and noise by name of the model
-                     )->Path: # `top`
-    "Write predictions and metrics of invented models for the same images."
+def write_predictions(top, n=300, **models):
+    "Write predictions and metrics of invented models for the same n images: skill and noise by name of the model."
     rng, names = np.random.default_rng(0), np.array(['NORMAL', 'PNEUMONIA'])
     y = np.repeat(rng.random(n//2) < .6, 2)
     for name, (skill, noise) in models.items():
@@ -53,17 +43,13 @@ def write_predictions(top:Path, # Folder to make
         p = 1/(1+np.exp(-2*z))
         called = p >= .5
         tp, tn, positive, negative = (int(some.sum()) for some in (called & y, ~called & ~y, y, ~y))
-        metrics = evaluation(tp, tn, roc_auc_score(y, p), negative, positive, threshold=.5, classes=list(map(str, names)))
+        metrics = evaluation(tp, tn, roc_auc_score(y, p), negative, positive, threshold=.5, classes=names.tolist())
         _write(top/name, metrics, label=names[y*1], probability=p, prediction=names[called*1])
     return top
 
 # %% ../../nbs/testing/04_evaluations.ipynb #c858a616
-def write_class_predictions(top:Path, # Folder to make
-                            n:int=300, # Images, two per patient
-                            classes:tuple=('NORMAL', 'BACTERIAL', 'VIRAL'), # Names
-                            **models:tuple, # Skill and noise by name of the model
-                           )->Path: # `top`
-    "Write predictions and metrics of invented models of several classes for the same images."
+def write_class_predictions(top, n=300, classes=('NORMAL', 'BACTERIAL', 'VIRAL'), **models):
+    "Write predictions and metrics of invented models of several classes: skill and noise by name of the model."
     rng, k, names = np.random.default_rng(0), len(classes), np.array(classes)
     y = np.repeat(rng.integers(0, k, n//2), 2)
     patients = [f'IM-{i//2}' for i in range(n)]

@@ -110,7 +110,7 @@ class Workshop:
 
 # %% ../../nbs/testing/03_faults.ipynb #9b4fd521
 _PLACES = dict(loss='torch.nn.CrossEntropyLoss.forward', save='torch.save', fsync='os.fsync', replace='os.replace',
-               mkstemp='tempfile.mkstemp', read='PIL.Image.open')
+               rename='os.rename', mkstemp='tempfile.mkstemp', read='PIL.Image.open', open='builtins.open')
 
 def at(place, n, do, on=False):
     "Call `do` at call `n` of a place, and with `on` at all later ones; a function that it returns is called instead."

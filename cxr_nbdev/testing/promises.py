@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['FAULTS', 'read_table', 'promise_table', 'Cases', 'says', 'untouched', 'run_python', 'command', 'check_exit',
-           'refused', 'write_file', 'write_bad', 'must', 'try_each']
+           'refused', 'write_file', 'write_bad', 'must', 'try_each', 'try_calls']
 
 # %% ../../nbs/testing/00_promises.ipynb #bcd764ae
 import contextlib, cxr_nbdev, hashlib, io, os, subprocess, sys
-import pandas as pd, pytest
+import pandas as pd
 from pathlib import Path
+from fastcore.test import test_eq
+from pytest import fail, raises
 from .. import core
 
 # %% ../../nbs/testing/00_promises.ipynb #d55c7e0f
@@ -43,7 +45,7 @@ class Cases(list):
         assert row in set(FAULTS.row) - {c['row'] for c in self if c['case'] == name}, f'rename {row} {name}'
         why = ''
         try: yield
-        except (Exception, pytest.fail.Exception) as e: why = f'{type(e).__name__}: {core.printable(e)}'
+        except (Exception, fail.Exception) as e: why = f'{type(e).__name__}: {core.printable(e)}'
         self.append(dict(row=row, case=name, passed=not why, why=why))
 
     def check(self):
@@ -91,12 +93,15 @@ def command(name, *flags, process=False, **kw):
     "Run a command of the package, such as cxr_train; `returncode`, `stdout` and `stderr` of what it did."
     function, flags = name.removeprefix('cxr_'), [str(f) for f in flags]
     if process:
-        return run_python(f'import sys; from cxr_nbdev.cli import {function}; sys.exit({function}())', *flags, **kw)
-    from cxr_nbdev import cli
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try: code = getattr(cli, function)(flags)
-        except SystemExit as e: code = e.code
-    return subprocess.CompletedProcess(flags, code, out.getvalue(), err.getvalue())
+        run = run_python(f'import sys; from cxr_nbdev.cli import {function}; sys.exit({function}())', *flags, **kw)
+    else:
+        from cxr_nbdev import cli
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+            try: code = getattr(cli, function)(flags)
+            except SystemExit as e: code = e.code
+        run = subprocess.CompletedProcess(flags, code, out.getvalue(), err.getvalue())
+    run.name, run.process = name, process
+    return run
 
 def check_exit(code, wanted, err, *texts, name='cxr_'):
     "Pass when a command ended with a code, no traceback and, unless it was killed, with a last line in its name."
@@ -106,11 +111,10 @@ def check_exit(code, wanted, err, *texts, name='cxr_'):
     assert code <= 0 or last.startswith(name), f'not one line of its own: {err[-400:]}'
     says(*texts, most=10**5)(last)
 
-def refused(name, *flags, code=2, contains=(), process=False, **kw):
-    "Pass when a command refuses as the contract says."
-    run = command(name, *flags, process=process, **kw)
-    check_exit(run.returncode, code, run.stderr, *contains, name=f'{name}: ')
-    assert process or len(run.stderr.strip().splitlines()) == 1, f'more than a line: {run.stderr[-300:]}'
+def refused(run, code=2, *texts):
+    "Pass when a command has refused as the contract says."
+    check_exit(run.returncode, code, run.stderr, *texts, name=f'{run.name}: ')
+    assert run.process or len(run.stderr.strip().splitlines()) == 1, f'more than a line: {run.stderr[-300:]}'
 
 # %% ../../nbs/testing/00_promises.ipynb #e0097e20
 def write_file(path, data):
@@ -133,7 +137,7 @@ def must(bad, read):
     "Pass when `read` does with a bad file what is wanted."
     if not bad.error: return read(bad.path)
     if bad.error != 'any':
-        with pytest.raises(getattr(core, bad.error), check=says(*bad.says.split('; '))): read(bad.path)
+        with raises(getattr(core, bad.error), check=says(*bad.says.split('; '))): read(bad.path)
         return
     try: read(bad.path)
     except core.CxrError as e: says(most=10**5)(e)
@@ -145,5 +149,18 @@ def try_each(cases, made, ways, process=False):
             if not callable(read) and bad.error in ('', 'any'): continue
             with cases(bad.row, f'{bad.name}, {way}'):
                 if callable(read): must(bad, read)
-                else: refused(way, *[bad.path if f is ... else f for f in read], contains=bad.says.split('; '),
-                              process=process)
+                else: refused(command(way, *[bad.path if f is ... else f for f in read], process=process), 2,
+                             *bad.says.split('; '))
+
+# %% ../../nbs/testing/00_promises.ipynb #a502d36e
+def try_calls(cases, group, names, long=False, kept=()):
+    "Try a group of calls.csv, in which `names` stand; where a call is refused, the folders `kept` stay as they are."
+    for row in read_table('calls.csv', group).itertuples():
+        if row.long and not long: continue
+        texts = row.says.format_map(names).split('; ')
+        with cases(row.row, row.name):
+            if row.wanted in ('2', '3'):
+                with untouched(*kept): refused(eval(row.call, names), int(row.wanted), *texts)
+            elif hasattr(core, row.wanted):
+                with untouched(*kept), raises(getattr(core, row.wanted), check=says(*texts)): eval(row.call, names)
+            else: test_eq(eval(row.call, names), eval(row.wanted, names))

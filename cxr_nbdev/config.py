@@ -65,6 +65,8 @@ class TrainConfig(DataOptions):
     data_dir:str = option('data', 'data/chest_xray', 'data set: train, val and test, each with NORMAL and PNEUMONIA')
     img_size:int = option('data', 224, 'side of the input, pixels')
     num_workers:int|None = option('data', None, 'processes that read images (default: by machine)')
+    cache:str|None = option('data', None, 'folder for images once decoded, or off (default: your cache folder, from '
+                            '500 images up)', metavar='DIR')
     valid:float = option('data', .1, 'share of train + val for validation, grouped by patient')
     official_val:bool = option('data', False, 'validate on the 16 official images instead')
     manifest:str|None = option('data', None, 'split.csv of a former run: use exactly its split', metavar='FILE')
@@ -431,7 +433,7 @@ def load_config(path:str|Path, # A config.json, of `cxr_train` or of the student
 _COMPARED_BY_HASH = {'data_dir', 'num_workers', 'valid', 'official_val', 'manifest', 'strict', 'skip_bad',
                      'num_classes', 'labels', 'layout', 'file_column', 'label_column', 'patient_column',
                      'split_column', 'patient_pattern', 'classes', 'class_names', 'positive', 'uncertain'}
-_MAY_CHANGE = _COMPARED_BY_HASH | {'device', 'output_dir', 'save_freq', 'tensorboard', 'force', 'resume'}
+_MAY_CHANGE = _COMPARED_BY_HASH | {'device', 'cache', 'output_dir', 'save_freq', 'tensorboard', 'force', 'resume'}
 
 def check_resume(config:TrainConfig, # Checked, with `resume`
                  path:str|Path, # config.json of the run

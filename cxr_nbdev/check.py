@@ -250,7 +250,8 @@ def check_text(found:dict, # From `check_data`
     "Write what was found as text."
     identity = _identity(found)
     lines = [f"{found['root']}: {found['images']} readable images", f"classes: {_class_words(found['classes'])}",
-             f'patients: {identity.words()}', *found['notes'], pd.DataFrame(found['counts']).T.to_string(), _row_text(found)]
+             f'patients: {identity.words()}', *found['notes'], pd.DataFrame(found['counts']).T.to_string(),
+             _row_text(found)]
     for parts, o in found['overlaps'].items():
         lines.append(f"{parts}: {identity.shared(o['patients'] or 0)} and {o['hashes']} identical images in both")
     aucs = [f"{name} {o['auc']:.3f}" for name, o in found['shortcuts'].items()]

@@ -63,8 +63,10 @@ def _scan(listing:Listing)->tuple:
     rows, bad = [], []
     for i, (file, facts) in enumerate(zip(listing.files, found)):
         if 'bad' in facts: bad.append((file, facts['bad']))
-        else: rows.append(dict(file=file, split=listing.splits[i], label=listing.labels[i], patient='', kind='', **facts,
-                               told=listing.patients[i] if listing.patients else None))
+        else:
+            told = listing.patients[i] if listing.patients else None
+            row = dict(file=file, split=listing.splits[i], label=listing.labels[i], patient='', kind='')
+            rows.append(row | facts | dict(told=told))
     return pd.DataFrame(rows), bad
 
 _never_dicom = image_suffixes - {'.dcm', '.dicom', '.ima'} # thousands of these need no second look
@@ -132,29 +134,6 @@ class DataSet:
     identity:Identity = Identity() # Who says which patient
     notes:list = field(default_factory=list) # Lines about what was understood
 
-    @classmethod
-    def scan(cls, folder:str|Path, # Data set in the Kaggle layout: {train,val,test}/{NORMAL,PNEUMONIA}/*
-             strict:bool=False, # Patient key is the bare number?
-             skip_bad:bool=False, # Leave out unreadable images (listed in `bad`) rather than fail?
-             options:DataOptions|None=None, # How labels, patients and splits are told; any config is one
-            )->'DataSet':
-        "Read every file of a data set once."
-        options = options or DataOptions()
-        listing, stored = _list_or_manifest(Path(folder), options)
-        table, bad = _scan(listing)
-        if bad and (table.empty or not skip_bad): raise unreadable_images(bad, len(table) + len(bad))
-        if table.empty:
-            raise DataError(f'{printable(listing.root)}: the class folders hold no image; run cxr_download again')
-        if stored is None: table, identity = _with_patients(table, listing, strict, options)
-        else: table, identity = _as_stored(table, stored), manifest_identity(options.manifest, stored)
-        found, notes = listing.classes, list(listing.notes)
-        if options.classes == 'kinds' and stored is None: table['label'], found = _kind_labels(table), [classes[0], 'BACTERIAL', 'VIRAL']
-        if (table.split == '').all():
-            table['split'] = _draw_test(table)
-            notes.append(_draw_note(table, identity))
-        return cls(listing.root, table, listing.ignored, bad, Path(folder), choose_classes(found, options), identity,
-                   notes)
-
     def part(self, name:str, # A use (train, valid, test) where there is one, else a split (train, val, test)
             )->pd.DataFrame: # Rows of that part, numbered from 0
         "Take the rows of one part."
@@ -168,6 +147,32 @@ class DataSet:
              )->list: # Paths of their files, in order
         "Give the paths of images."
         return [self.root/file for file in rows.file]
+
+# %% ../nbs/data/07_dataset.ipynb #f5d55951
+@patch(cls_method=True)
+def scan(cls:DataSet,
+         folder:str|Path, # Class folders, within train, val and test or alone; or the images that a table names
+         strict:bool=False, # Patient key is the bare number?
+         skip_bad:bool=False, # Leave out unreadable images (listed in `bad`) rather than fail?
+         options:DataOptions|None=None, # How labels, patients and splits are told; any config is one
+        )->DataSet:
+    "Read every file of a data set once."
+    options = options or DataOptions()
+    listing, stored = _list_or_manifest(Path(folder), options)
+    table, bad = _scan(listing)
+    if bad and (table.empty or not skip_bad): raise unreadable_images(bad, len(table) + len(bad))
+    if table.empty:
+        raise DataError(f'{printable(listing.root)}: the class folders hold no image; run cxr_download again')
+    if stored is None: table, identity = _with_patients(table, listing, strict, options)
+    else: table, identity = _as_stored(table, stored), manifest_identity(options.manifest, stored)
+    found, notes = listing.classes, list(listing.notes)
+    if options.classes == 'kinds' and stored is None:
+        table['label'], found = _kind_labels(table), [classes[0], 'BACTERIAL', 'VIRAL']
+    if (table.split == '').all():
+        table['split'] = _draw_test(table)
+        notes.append(_draw_note(table, identity))
+    return cls(listing.root, table, listing.ignored, bad, Path(folder), choose_classes(found, options), identity,
+               notes)
 
 # %% ../nbs/data/07_dataset.ipynb #347b37bc
 def scan_folder(root:str|Path, # Data set in the Kaggle layout

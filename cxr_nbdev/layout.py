@@ -106,9 +106,17 @@ def _folders(folder:Path)->list:
     "The folders in a folder, by name; links count, hidden ones and junk do not."
     return sorted(p for p in folder.iterdir() if not is_junk(p.name) and p.is_dir())
 
+def _is_known(name:str)->bool:
+    "Is this a name that only a class has?"
+    return class_name(name) in classes or _how_much_is_found(name) == 0
+
+def _has_known_classes(folder:Path)->bool:
+    "Does a split in this folder hold a class folder of a known name?"
+    return any(_is_known(p.name) for split in _folders(folder) if split_of(split.name) for p in _folders(split))
+
 def _has_split_classes(folder:Path)->bool:
-    "Does a split in this folder hold a class folder?"
-    return any(_folders(split) for split in _folders(folder) if split_of(split.name))
+    "Does a split in this folder hold a folder with images?"
+    return any(_holds_image(p) for split in _folders(folder) if split_of(split.name) for p in _folders(split))
 
 def _has_train_and_test(folder:Path)->bool:
     "Are both folders there that a whole data set needs?"
@@ -141,14 +149,13 @@ def _holds_image(folder:Path)->bool:
 
 def _has_class_folders(folder:Path)->bool:
     "Do two folders or more in this one hold images, as classes do where there is no split?"
-    found = [p for p in _folders(folder) if not split_of(p.name) and _holds_image(p)]
-    if len(found) < 2: return False
-    below = [p for f in found for p in _folders(f)]
-    return any(_is_known(p.name) for p in found) or not any(_is_known(p.name) for p in below)
+    return sum(_holds_image(p) for p in _folders(folder) if not split_of(p.name)) > 1
 
-def _is_known(name:str)->bool:
-    "Is this a name that only a class has?"
-    return class_name(name) in classes or _how_much_is_found(name) == 0
+def _has_known_folders(folder:Path)->bool:
+    "Do two folders or more hold images, and is the name of one that of a class?"
+    return any(_is_known(p.name) for p in _folders(folder)) and _has_class_folders(folder)
+
+_fits = (_has_known_classes, _has_split_classes, _has_known_folders, _has_class_folders) # the surest first
 
 def find_root(folder:str|Path, # A data set, or a folder around one
               log:Callable|None=None, # Called with one line about the choice, where there was one
@@ -159,12 +166,13 @@ def find_root(folder:str|Path, # A data set, or a folder around one
     if not folder.is_dir():
         raise DataError(f'{printable(folder)}: no such folder; run cxr_download, or give the right --data-dir')
     try:
-        for fits in [_has_train_and_test] if whole else [_has_split_classes, _has_class_folders]:
+        for fits in [_has_train_and_test] if whole else _fits:
             if root := _search(folder, fits, log): return root
         names = [p.name for p in folder.iterdir()]
     except PermissionError as e:
         raise DataError(f'{printable(e.filename or folder)}: permission denied; change its rights') from None
-    hint = '; a table of labels is read with --labels FILE.csv' if any(n.lower().endswith('.csv') for n in names) else ''
+    has_table = any(name.lower().endswith('.csv') for name in names)
+    hint = '; a table of labels is read with --labels FILE.csv' if has_table else ''
     raise DataError(f'{printable(folder)}: expected train, val and test, each with NORMAL and PNEUMONIA or other '
                     f'class folders; found {first_names(names)}{hint}')
 

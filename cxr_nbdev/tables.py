@@ -86,9 +86,9 @@ def match_files(names:list, # As a table has them
         by_name.setdefault(file.rsplit('/', 1)[-1].casefold(), []).append(file)
         by_stem.setdefault(_stem(file), []).append(file)
     names = [name.replace('\\', '/') for name in names]
-    paths = {}
-    for name in set(names): paths.setdefault(name.rsplit('/', 1)[-1].casefold(), set()).add(name)
-    found = {name: _one_file(name, by_name, by_stem, len(paths[name.rsplit('/', 1)[-1].casefold()])) for name in set(names)}
+    def last(name): return name.rsplit('/', 1)[-1].casefold()
+    namesakes = pd.Series(list(map(last, set(names)))).value_counts()
+    found = {name: _one_file(name, by_name, by_stem, namesakes[last(name)]) for name in set(names)}
     return [found[name] for name in names]
 
 def _one_file(name:str, by_name:dict, by_stem:dict, namesakes:int)->str|None:
@@ -140,7 +140,8 @@ def _file_column(table:pd.DataFrame, options:DataOptions, files:list, folder:Pat
                     'or another --data-dir')
 
 # %% ../nbs/data/06_tables.ipynb #f83bafae
-_votes = {'1': 1., '0': 0., '-1': .5, '': 0., 'true': 1., 'false': 0., 'yes': 1., 'no': 0., 'positive': 1., 'negative': 0.}
+_votes = {'': 0., '1': 1., '0': 0., '-1': .5, 'true': 1., 'false': 0., 'yes': 1., 'no': 0., 'positive': 1.,
+          'negative': 0.}
 
 def _number(cell:str)->str:
     "A cell without the '.0' that a spreadsheet gives to whole numbers."
@@ -163,7 +164,8 @@ def _list_votes(cells:pd.Series, finding:str)->pd.Series:
     lists = cells.map(lambda cell: [part.strip() for part in cell.split('|')])
     known = {part.casefold(): part for parts in lists for part in parts if part}
     if finding.casefold() not in known:
-        raise BadInput(f'--positive {printable(finding, 40)}: no row has this finding; there are {first_names(known.values())}')
+        raise BadInput(f'--positive {printable(finding, 40)}: no row has this finding; '
+                       f'there are {first_names(known.values())}')
     return lists.map(lambda parts: float(finding.casefold() in (part.casefold() for part in parts)))
 
 # %% ../nbs/data/06_tables.ipynb #2dc2b7e0
@@ -212,7 +214,8 @@ def _paths(folder:Path, options:DataOptions)->list:
         path = Path(options.labels)
         return [path if path.exists() or path.is_absolute() else folder/path]
     facts, there = LAYOUT_FACTS[options.layout], {}
-    for path in sorted(folder.rglob('*.csv'), key=lambda path: (len(path.parts), path)): there.setdefault(path.name, path)
+    for path in sorted(folder.rglob('*.csv'), key=lambda path: (len(path.parts), path)):
+        there.setdefault(path.name, path)
     found = [there[name] for name in facts['files'] if name in there][:1]
     found += [there[name] for name in facts['others'] if name in there]
     if not found:
@@ -373,7 +376,8 @@ def list_table(folder:str|Path, # That holds the images, at any depth
     if layout: notes.append(f"the table is that of {LAYOUT_FACTS[layout]['name']}")
     rows, finding, patient = _rows(table, files, folder, layout, options, notes)
     rows = _found_rows(rows, folder, notes)
-    labels, names = (_class_labels if finding is None else lambda *a: _vote_labels(a[0], finding, *a[1:]))(rows, options, notes)
+    if finding is None: labels, names = _class_labels(rows, options, notes)
+    else: labels, names = _vote_labels(rows, finding, options, notes)
     labels = labels.sort_index(key=lambda index: index.map(lambda file: file.split('/')))
     splits = _table_splits(rows, labels.index, layout, folder, paths[0].parent, notes)
     if (splits != '').any() and (splits == '').any():

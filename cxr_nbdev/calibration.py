@@ -30,6 +30,7 @@ def _temperature(y:np.ndarray, p:np.ndarray)->dict:
     if abs(u) > end - .01: raise _no_temperature(y, p, u < 0)
     return dict(kind='temperature', t=math.exp(u))
 
+# %% ../nbs/inference/01_calibration.ipynb #6065d8fc
 def _no_temperature(y:np.ndarray, p:np.ndarray, sure:bool)->BadInput:
     "The error about images that no finite temperature fits."
     area, fix = auc(y, p), 'use others, or no calibration'

@@ -126,6 +126,7 @@ def radiograph_block(root:str|Path, # Data set that the table's `file` column is
     return DataBlock(blocks=(images, labels), get_x=_RowPath(root), get_y=ColReader('label'),
                      splitter=ColSplitter('is_valid'), batch_tfms=[*tfms, Normalize.from_stats(*stats, cuda=False)])
 
+# %% ../nbs/training/00_loaders.ipynb #dba1cfdd
 class _RowPath(Transform):
     "The path of a row. What fastai wraps around a plain function cannot be sent to a worker process; a Transform can."
     def __init__(self, root):

@@ -187,17 +187,18 @@ class OperatingPoint:
             raise BadInput(f'--threshold {threshold}: give a number between 0 and 1, such as 0.5')
         return cls(threshold, 'given', **kw)
 
-    @classmethod
-    def largest(cls,
-                n_classes:int, # Above 2, for the message
-                threshold:object=None, # What was asked for; anything but None is refused
-                calibration:dict|None=None, # From `fit_calibration`
-               )->'OperatingPoint':
-        "Let the class with the largest probability be the prediction, as among more than two classes."
-        if threshold is not None:
-            raise BadInput(f'--threshold {printable(threshold)}: an operating point needs two classes, and these are '
-                           f'{n_classes}; leave it out, and the largest probability decides')
-        return cls(None, 'largest probability', calibration=calibration)
+# %% ../nbs/inference/00_operating.ipynb #bbb7e9e4
+@patch(cls_method=True)
+def largest(cls:OperatingPoint,
+            n_classes:int, # Above 2, for the message
+            threshold:object=None, # What was asked for; anything but None is refused
+            calibration:dict|None=None, # From `fit_calibration`
+           )->OperatingPoint: # Without a threshold
+    "Let the class with the largest probability be the prediction, as among more than two classes."
+    if threshold is not None:
+        raise BadInput(f'--threshold {printable(threshold)}: an operating point needs two classes, and these are '
+                       f'{n_classes}; leave it out, and the largest probability decides')
+    return cls(None, 'largest probability', calibration=calibration)
 
 # %% ../nbs/inference/00_operating.ipynb #b9273f7c
 def _entry(stored:object, keys:tuple, label:str, source:object)->object:
@@ -268,6 +269,7 @@ def _point_of_many(cls, stored:dict, name, calibration:str|None, tta:bool, sourc
     how = _entry(stored, ('operating', 'calibration', calibration), f'{calibration} calibration', source)
     return cls.largest(n_classes, name, how)
 
+# %% ../nbs/inference/00_operating.ipynb #fb0ea8d6
 @patch(cls_method=True)
 def from_members(cls:OperatingPoint,
                  members:dict, # Label -> `OperatingPoint` of each member, or pairs of them

@@ -55,6 +55,7 @@ def _manifest_data(data:DataSet, path:str)->DataSet:
                        'give the data set of the run')
     return replace(data, table=table, identity=manifest_identity(path, table))
 
+# %% ../nbs/pipeline/00_train.ipynb #b9a006a8
 def split_data(data:DataSet, # Scanned
                config:TrainConfig, # Checked
               )->DataSet: # Its table has the column `use`
@@ -273,6 +274,7 @@ def fit_decisions(predictor:Predictor, # Without a guard
     return dict(operating=attempt(fit_points, rows, p, predictor.tta, predictor.classes),
                 guard=attempt(fit_guard, data.table, data.root, images=samples, window=predictor.window))
 
+# %% ../nbs/pipeline/00_train.ipynb #3f864398
 def store_decisions(checkpoint:Path, # best_model.pth of a run
                     data:DataSet, # Of the run, split
                     log=lambda text: None, # Called with each line that a user should see
@@ -344,18 +346,20 @@ class _Run:
         "The network that is validated and saved: the average, where there is one."
         return learn.model if self.average is None else self.average.averaged
 
-    def make_cbs(self, received:list):
-        "A function that makes the callbacks of a phase which starts after `first` epochs."
-        c, start, history = self.config, self.state.cycles[-1], self.state.history
-        events, bars, n = c.tensorboard and has_tensorboard(), shows_bars(), len(self.facts['classes'])
-        sizes = _planned_sizes(c, self.state.cycles)
-        def make(first):
-            cbs = [CheckpointCallback(self.out, self.facts, history, self.average, c.save_freq, c.patience, start)]
-            if events: cbs.append(TensorBoardLogger(self.out/'logs', history, first))
-            if c.progressive: cbs.append(ProgressiveResize(sizes, first))
-            if not bars: cbs.append(EpochLogger(self.log, c.epochs, history, first, n))
-            return [*cbs, *self.more, GracefulStop(received)]
-        return make
+# %% ../nbs/pipeline/00_train.ipynb #7656e109
+@patch
+def make_cbs(self:_Run, received:list):
+    "A function that makes the callbacks of a phase which starts after `first` epochs."
+    c, start, history = self.config, self.state.cycles[-1], self.state.history
+    events, bars, n = c.tensorboard and has_tensorboard(), shows_bars(), len(self.facts['classes'])
+    sizes = _planned_sizes(c, self.state.cycles)
+    def make(first):
+        cbs = [CheckpointCallback(self.out, self.facts, history, self.average, c.save_freq, c.patience, start)]
+        if events: cbs.append(TensorBoardLogger(self.out/'logs', history, first))
+        if c.progressive: cbs.append(ProgressiveResize(sizes, first))
+        if not bars: cbs.append(EpochLogger(self.log, c.epochs, history, first, n))
+        return [*cbs, *self.more, GracefulStop(received)]
+    return make
 
 def _planned_sizes(config:TrainConfig, cycles:list)->list:
     "Side for each epoch of a progressive run: only its first cycle grows."

@@ -62,10 +62,10 @@ def _temperature_of_many(y:np.ndarray, p:np.ndarray)->dict:
     x, rows, end = _log_p(p), np.arange(len(y)), math.log(_hottest)
     def loss(u): return (logsumexp(x*math.exp(-u), axis=1) - x[rows,y]*math.exp(-u)).mean()
     u = minimize_scalar(loss, bounds=(-end, end), method='bounded', options=dict(xatol=1e-7)).x
-    if abs(u) > end - .01:
-        why = 'the largest probability is always right' if u < 0 else 'the probabilities say nothing about the labels'
-        raise BadInput(f'temperature: no finite one fits {len(y)} images, since {why}; use others, or no calibration')
-    return dict(kind='temperature', t=math.exp(u))
+    if abs(u) < end - .01: return dict(kind='temperature', t=math.exp(u))
+    if u < 0: why = 'the largest probability is always right'
+    else: why = 'equal probabilities would fit the labels better'
+    raise BadInput(f'temperature: no finite one fits {len(y)} images, since {why}; use others, or no calibration')
 
 # %% ../nbs/inference/01_calibration.ipynb #2b420e31
 def _isotonic(y:np.ndarray, p:np.ndarray)->dict:

@@ -233,7 +233,8 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
     stored, guard = calibrate_run(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress, c.state_key,
                                   model=c.model, device=c.device, bs=c.batch_size)
     views = ', five shapes each' if c.tta else ''
-    log(f"{c.checkpoint}: points and calibration from {stored['n']} validation images{views}")
+    what = 'points and calibration' if stored['points'] else 'calibration'
+    log(f"{c.checkpoint}: {what} from {stored['n']} validation images{views}")
     log_points(stored, log)
     if isinstance(guard, BadInput): log(f'no {GUARD} is stored: {guard}')
     else: log_guard(guard, log)
@@ -328,7 +329,9 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
     for notice in _not_frontal(images): notify(notice)
     table = predictor.predict(images, progress=len(images) > predictor.bs, skip_bad=c.skip_bad)
     if c.output: write_table(table, c.output, new=not c.force)
-    for row in table.itertuples(): log(_prediction_line(row, predictor.classes[1]))
+    for row in table.itertuples():
+        named = predictor.classes[1] if len(predictor.classes) == 2 else row.prediction
+        log(_prediction_line(row, named))
     for notice in _passed_over(others) + _prediction_notices(table, bool(predictor.guard), c): notify(notice)
     return table
 

@@ -125,7 +125,8 @@ def _known_name(file:str, # Path with `/`
     return None
 
 # %% ../nbs/data/01_patients.ipynb #21de74f3
-MANY, FEW = 4, 30 # folders from which a level counts as many; images in each, in the mean, that count as few
+MANY = 4 # folders from which a level counts as many
+FEW = 12 # images a folder, in the mean, that count as few: twice the images a patient of MIMIC-CXR (5.8)
 _patient_folder = re.compile(rf'(?:{_patient_words})[\s_.-]*\d+.*', re.I)
 _short_folder = re.compile(r'(?:pat|pt|subj?|case|p?id|p)[\s_.-]*\d+.*', re.I)
 _place_folder = re.compile(r'(?:sites?|cent(?:er|re)|hospital|clinic|ward)[\s_.-]*\w*', re.I)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_dicom', 'window_levels', 'DicomImage', 'header_facts', 'not_frontal_chest']
 
-# %% ../nbs/data/04_dicom.ipynb #01b6179a
+# %% ../nbs/data/04_dicom.ipynb #a5f64122
 import contextlib, importlib.util, io, re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 from .core import CxrError, DataError, Unavailable, printable
 from .layout import is_dicom_head
 
-# %% ../nbs/data/04_dicom.ipynb #298029a3
+# %% ../nbs/data/04_dicom.ipynb #820ce09a
 def is_dicom(path:str|Path, # A file
             )->bool: # By suffix, or by its first bytes
     "Tell whether a file is DICOM."
@@ -30,7 +30,7 @@ def _dicom_errors():
     except Exception as e:
         raise DataError(f'not readable as DICOM ({type(e).__name__}: cut off or damaged); replace the file') from None
 
-# %% ../nbs/data/04_dicom.ipynb #d0c300d3
+# %% ../nbs/data/04_dicom.ipynb #c4bf8c61
 def _value(ds, name:str):
     "The value of an element; None where it is absent or empty."
     try: value = ds.get(name)
@@ -61,7 +61,7 @@ def _code(ds, name:str)->str:
     "A code string in capitals without padding; '' where the element is absent or empty."
     return str(_value(ds, name) or '').strip(' \0').upper()
 
-# %% ../nbs/data/04_dicom.ipynb #197c17a0
+# %% ../nbs/data/04_dicom.ipynb #3912f180
 _colours = ('RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_ICT', 'YBR_RCT', 'YBR_PARTIAL_420', 'YBR_PARTIAL_422')
 
 def _photometric(ds)->str:
@@ -96,7 +96,7 @@ def _complete_header(ds):
     if not getattr(ds, 'file_meta', None): ds.file_meta = pydicom.dataset.FileMetaDataset()
     if 'TransferSyntaxUID' not in ds.file_meta: ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
 
-# %% ../nbs/data/04_dicom.ipynb #d2816424
+# %% ../nbs/data/04_dicom.ipynb #5e444b41
 _EXTRA = 'pip install "cxr_nbdev[dicom]"'
 _imagecodecs = {'1.2.840.10008.1.2.4.51': 'jpeg8_decode', '1.2.840.10008.1.2.4.57': 'jpeg8_decode',
                 '1.2.840.10008.1.2.4.70': 'jpeg8_decode', '1.2.840.10008.1.2.4.80': 'jpegls_decode',
@@ -126,7 +126,9 @@ def _decoders(ds, syntax)->list:
 def _stored_pixels(ds)->np.ndarray:
     "The pixels of a checked data set as they are stored: (h,w), or (h,w,3) for colour."
     syntax = ds.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed: return ds.pixel_array
+    if not syntax.is_compressed:
+        ds.pixel_array_options(correct_unused_bits=False) # `_cut_bits` does it
+        return ds.pixel_array
     decoders, name = _decoders(ds, syntax), printable(syntax.name)
     for decode in decoders:
         try: return decode()
@@ -141,14 +143,14 @@ def _has_extra()->bool:
     "Is the decoder of the extra `dicom` installed?"
     return importlib.util.find_spec('imagecodecs') is not None
 
-# %% ../nbs/data/04_dicom.ipynb #c583c1ff
+# %% ../nbs/data/04_dicom.ipynb #12da99b8
 def _cut_bits(ds, values:np.ndarray)->np.ndarray:
     "Take the stored bits out of the allocated ones."
     bits, low = ds.BitsStored, ds.HighBit + 1 - ds.BitsStored
     values = (values.astype(np.int64) >> low) & ((1 << bits) - 1)
     return np.where(values >> (bits - 1), values - (1 << bits), values) if ds.PixelRepresentation else values
 
-# %% ../nbs/data/04_dicom.ipynb #ea6c5206
+# %% ../nbs/data/04_dicom.ipynb #48e882f6
 def _entries(data, count:int, bits:int, big:bool)->np.ndarray:
     "The entries of a table, whichever way they are written."
     words = '>u2' if big else '<u2'
@@ -175,7 +177,7 @@ def _look_up(table, values:np.ndarray)->np.ndarray:
     if first > 32767 and values.min() < 0: first -= 65536 # a signed number in an unsigned element
     return entries[np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)]
 
-# %% ../nbs/data/04_dicom.ipynb #1682b05f
+# %% ../nbs/data/04_dicom.ipynb #e95c22b6
 def _modality(ds, values:np.ndarray)->np.ndarray:
     "Values of the detector."
     table = _table(ds, 'ModalityLUTSequence')
@@ -184,7 +186,7 @@ def _modality(ds, values:np.ndarray)->np.ndarray:
     if slope == 0: raise DataError('RescaleSlope is zero; write the file again')
     return values*float(slope) + _number(ds, 'RescaleIntercept', 0)
 
-# %% ../nbs/data/04_dicom.ipynb #f25a2352
+# %% ../nbs/data/04_dicom.ipynb #2cbcbefc
 _functions = ('LINEAR', 'LINEAR_EXACT', 'SIGMOID')
 
 def window_levels(values:np.ndarray, # Any shape, values of the detector
@@ -198,7 +200,7 @@ def window_levels(values:np.ndarray, # Any shape, values of the detector
     if width == 0: return (values > centre).astype(float)
     return np.clip((values - centre)/width + .5, 0, 1)
 
-# %% ../nbs/data/04_dicom.ipynb #677aad32
+# %% ../nbs/data/04_dicom.ipynb #9ec02002
 def _first_window(ds):
     "The first window of a file that can be used: (centre, width), or None."
     pairs = zip(_numbers(ds, 'WindowCenter'), _numbers(ds, 'WindowWidth'))
@@ -209,7 +211,8 @@ def _robust_range(values:np.ndarray, counts:np.ndarray)->tuple:
     order = np.argsort(values, kind='stable')
     values, below = values[order], np.cumsum(counts[order])
     n = int(below[-1])
-    low, high = (values[np.searchsorted(below, k, 'right')] for k in (n//1000, n - 1 - n//1000))
+    out = max(n//1000, min(16, n//100)) # pixels left out at each end, some more of a small image
+    low, high = (values[np.searchsorted(below, k, 'right')] for k in (out, n - 1 - out))
     seen = values[np.diff(below, prepend=0) > 0]
     return (low, high) if high > low else (seen[0], seen[-1])
 
@@ -235,7 +238,7 @@ def _interest(ds, values:np.ndarray, counts:np.ndarray, window)->tuple:
     levels = np.clip((values - low)/((high - low) or 1), 0, 1)
     return levels, dict(range='stored depth' if shown else 'percentiles 0.1 to 99.9')
 
-# %% ../nbs/data/04_dicom.ipynb #d1192004
+# %% ../nbs/data/04_dicom.ipynb #eece4ba7
 def _is_padding(ds, values:np.ndarray)->np.ndarray:
     "Which stored values mark pixels outside the image?"
     ends = [_value(ds, name) for name in ('PixelPaddingValue', 'PixelPaddingRangeLimit')]
@@ -258,7 +261,7 @@ def _levels(ds, stored:np.ndarray, counts:np.ndarray, window)->tuple:
     grey = np.rint(255*(1 - shown if _is_inverted(ds) else shown)).astype(np.uint8)
     return np.where(padding, 0, grey).astype(np.uint8), dict(how, inverted=_is_inverted(ds))
 
-# %% ../nbs/data/04_dicom.ipynb #19c6f8e6
+# %% ../nbs/data/04_dicom.ipynb #7f828370
 def _distinct(pixels:np.ndarray)->tuple:
     "Stored values in order (n,), the number of pixels of each, and each pixel's place in that list (h,w)."
     low, high = int(pixels.min()), int(pixels.max())
@@ -315,7 +318,7 @@ def _luma(ds, pixels:np.ndarray)->np.ndarray:
     if ds.BitsStored > 8: pixels = np.rint(_cut_bits(ds, pixels)*(255/((1 << ds.BitsStored) - 1)))
     return np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert('L'))
 
-# %% ../nbs/data/04_dicom.ipynb #120496da
+# %% ../nbs/data/04_dicom.ipynb #ff77dae8
 _modalities = 'CR DX CT MR US MG NM PT XA RF IO PX OPG BMD RG SC OT ES XC GM SM SR ECG'.split() # PS3.3, C.7.3.1.1.1
 _projection = ('', 'CR', 'DX', 'RG', 'RF', 'SC', 'OT') # may be a plain radiograph
 _chest = {'CHEST', 'THORAX', 'LUNG', 'LUNGS', 'HEART'}

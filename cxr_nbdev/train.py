@@ -8,7 +8,7 @@ __all__ = ['WORTH_A_CACHE', 'GUARD', 'scan_data', 'split_data', 'build', 'RunSta
            'calibrate_run', 'store_guard', 'suggest_lr']
 
 # %% ../nbs/pipeline/00_train.ipynb #6e9d2acd
-import contextlib, shutil, time
+import contextlib, shlex, shutil, time
 import numpy as np, pandas as pd
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -428,12 +428,13 @@ def _train(config:TrainConfig, out:Path, data:DataSet, state:RunState, log, star
     _finish(run.kept(learn), state.history, out, facts, log, started)
 
 # %% ../nbs/pipeline/00_train.ipynb #7bf1fa7e
-def _find_manifest(checkpoint:Path, manifest:str|Path|None)->Path:
+def _find_manifest(checkpoint:Path, manifest:str|Path|None, root:str|Path)->Path:
     "The manifest that was given, or the one beside the checkpoint; other projects write none."
     path = Path(manifest or checkpoint.parent/'split.csv')
     if manifest is None and not path.exists():
         raise BadInput(f'{printable(path)}: no such file, and nothing else says which images the model was not trained '
-                       'on; write it with cxr_check --write-manifest, and give it as --manifest if it lies elsewhere')
+                       f'on; write it with cxr_check {shlex.quote(printable(root))} --write-manifest '
+                       f'{shlex.quote(printable(path))}')
     return path
 
 def _check_calibration(checkpoint:str|Path, default:str|None)->Path:
@@ -466,7 +467,7 @@ def calibrate_checkpoint(checkpoint:str|Path, # best_model.pth of a run; gets th
     "Fix operating points and calibration on a run's validation images and store them in its checkpoint."
     checkpoint = _check_calibration(checkpoint, default)
     with locked_folder(checkpoint.parent):
-        data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
+        data = DataSet.from_manifest(_find_manifest(checkpoint, manifest, root), root)
         rows = data.part('valid')
         predictor = Predictor.load(checkpoint, tta=tta, guard=False, state_key=state_key, **kw)
         p = predictor.probabilities(data.paths(rows), progress)
@@ -482,7 +483,7 @@ def calibrate_run(checkpoint:str|Path, # As in `calibrate_checkpoint`, and so on
     "Fix operating points, calibration and guard of a run that has ended, and store them at once."
     checkpoint = _check_calibration(checkpoint, default)
     with locked_folder(checkpoint.parent):
-        data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
+        data = DataSet.from_manifest(_find_manifest(checkpoint, manifest, root), root)
         predictor = Predictor.load(checkpoint, tta=tta, guard=False, state_key=state_key, **kw)
         found = fit_decisions(predictor, data, progress)
         operating, guard = found['operating'], found['guard']
@@ -504,7 +505,7 @@ def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, 
     checkpoint = Path(checkpoint)
     _, meta = load_checkpoint(checkpoint, model, state_key=state_key) # before the work: it may be unreadable
     check_room(checkpoint)
-    data = DataSet.from_manifest(_find_manifest(checkpoint, manifest), root)
+    data = DataSet.from_manifest(_find_manifest(checkpoint, manifest, root), root)
     stored = fit_guard(data.table, data.root, seed, window=meta['cxr'].get('window'))
     with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, state_key, guard=stored)
     return Guard(stored, checkpoint)

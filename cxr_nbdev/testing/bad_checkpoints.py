@@ -94,6 +94,7 @@ def _loaders(work):
         calibrate_checkpoint=lambda p: calibrate_checkpoint(p, root, device='cpu'), read_json=read_json,
         medmnist_to_folder=lambda p: medmnist_to_folder(p, work/'medmnist', progress=False),
         read_manifest=lambda p: dataset.read_manifest(p, root),
+        update_checkpoint=partial(zoo.update_checkpoint, threshold=.3),
         extract_archive=lambda p: extract_archive(p, work/f'out{next(numbers)}', progress=False),
         cxr_predict=by_predict, cxr_predict_image=lambda p: refuse('cxr_predict', p, *flags),
         cxr_download=lambda p: refuse('cxr_download', '--archive', p, '--data-dir', work/'kaggle'),

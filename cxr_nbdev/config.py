@@ -145,7 +145,8 @@ class CheckpointConfig:
 class EvalConfig(DataOptions, CheckpointConfig):
     "Every option of an evaluation."
     data_dir:str = option('data', 'data/chest_xray', 'data set')
-    split:str = option('data', 'test', 'test, val or train: a folder; valid: the images that the run held out')
+    split:str = option('data', 'test', 'test, val or train: a folder; valid: the images that the run held out; '
+                       'all: every image, of data that no part of was trained on')
     manifest:str|None = option('data', None, "the run's split.csv (default for valid: the one beside the checkpoint; "
                                'of several checkpoints none)', metavar='FILE')
     skip_bad:bool = option('data', False, 'leave out images that cannot be read, and count them')

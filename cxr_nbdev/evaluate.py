@@ -34,7 +34,7 @@ from .figures import confusion_figure, png_bytes, pr_figure, roc_figure, score_f
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #8a983155
 def select_split(data:DataSet|str|Path, # Data set, or its folder
-                 split:str='test', # train, val or test: a folder; valid: the held-out part of a run
+                 split:str='test', # train, val or test: a folder; valid: the held-out part of a run; all: every image
                  manifest:str|Path|None=None, # split.csv of the run, needed for valid
                  skip_bad:bool=False, # Leave out images that cannot be read?
                  options:DataOptions|None=None, # How labels, patients and splits are told, as in `DataSet.scan`
@@ -46,11 +46,11 @@ def select_split(data:DataSet|str|Path, # Data set, or its folder
                            'add --manifest checkpoints/NAME/split.csv')
         data = DataSet.from_manifest(manifest, data.root if isinstance(data, DataSet) else data, options=options)
         rows = data.part('valid')
-    elif split in splits:
+    elif split in (*splits, 'all'):
         if not isinstance(data, DataSet): data = DataSet.scan(data, skip_bad=skip_bad, options=options)
         if data.bad and not skip_bad: raise unreadable_images(data.bad, len(data.table) + len(data.bad))
-        rows = data.table[data.table.split == split].reset_index(drop=True)
-    else: raise BadInput(f'--split {printable(split)}: give test, val, train or valid')
+        rows = data.table[(data.table.split == split) | (split == 'all')].reset_index(drop=True)
+    else: raise BadInput(f'--split {printable(split)}: give test, val, train, valid or all')
     if rows.empty:
         raise DataError(f'{printable(data.root)}: the split {split} holds no image; give another --split or --data-dir')
     return rows, data, data.root
@@ -281,7 +281,7 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         metrics['operating_points'] = metrics_at_points(table, points, predictor.classes[1])
     metrics |= dict(
         ignored=data.ignored, excluded=[file for file, _ in data.bad],
-        patients=data.identity.facts(), shared_with_training=count_shared(rows, data, config.manifest),
+        patients=data.identity.facts(), shared_with_training=_shared(rows, data, config),
         checkpoint_hash=predictor.info.get('checkpoint_hash'),
         manifest_hash=sha256_file(config.manifest) if config.manifest else None,
         pixels=summarise_pixels(data.paths(rows), window),
@@ -292,6 +292,10 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
                                               images=squares)
         metrics['shortcuts']['patients'] = metrics['patients']
     return table, metrics
+
+def _shared(rows:pd.DataFrame, data:DataSet, config:EvalConfig)->dict|None:
+    "What the rows share with the training images; None where no part of the data set was trained on."
+    return None if config.split == 'all' and not config.manifest else count_shared(rows, data, config.manifest)
 
 def check_class_options(predictor:Predictor|Ensemble, # The model, or several
                         config:EvalConfig, # Of the evaluation

@@ -23,7 +23,8 @@ from .guard import Guard
 from .predictors import ABSTAIN, BasePredictor, Ensemble, check_readable, find_images, search_images
 
 # %% ../nbs/inference/05_predict.ipynb #43637a25
-_all_ = ['ABSTAIN', 'BasePredictor', 'Ensemble', 'check_readable', 'find_images', 'search_images'] # also given from here
+# of `predictors`; also given from here
+_all_ = ['ABSTAIN', 'BasePredictor', 'Ensemble', 'check_readable', 'find_images', 'search_images']
 
 # %% ../nbs/inference/05_predict.ipynb #82b462d6
 class Predictor(BasePredictor):

@@ -226,9 +226,13 @@ CLASS_STATISTICS = dict(
     ece='Expected calibration error', ece_classwise='Expected calibration error, macro') # in the order of the report
 _OF_CLASS = dict(sensitivity='sensitivity', specificity='specificity', roc_auc='AUC') # on the terminal
 
+def _mean_rows(metrics:dict)->list:
+    "The rows about all classes together."
+    return [(title, _value(metrics, name)) for name, title in CLASS_STATISTICS.items()]
+
 def _class_summary_rows(metrics:dict)->list:
     "`summary_rows` of three classes and more."
-    rows = [(title, _value(metrics, name)) for name, title in CLASS_STATISTICS.items()]
+    rows = _mean_rows(metrics)
     for label, c in metrics['per_class'].items():
         rows += [(f'{printable(label, 24)}: {title}', _value(c, name)) for name, title in _OF_CLASS.items()]
     return rows + _guard_rows(metrics)
@@ -248,16 +252,17 @@ def _class_opening(metrics:dict)->str:
 
 # %% ../nbs/evaluation/06_report.ipynb #9582bcde
 _CLASS_COLUMNS = dict(sensitivity='sensitivity', specificity='specificity', ppv='predictive value', f1='F1',
-                      roc_auc='AUC', average_precision='average precision', brier='Brier', ece='ECE')
+                      roc_auc='AUC', ece='ECE')
 
 def _class_tables(metrics:dict)->list:
     "`_number_tables` of three classes and more."
     names = metrics['classes']
     counts = [(name, *row) for name, row in zip(names, metrics['confusion_matrix'])]
     each = [(name, c['n'], *(_value(c, key) for key in _CLASS_COLUMNS)) for name, c in metrics['per_class'].items()]
+    means = ['measure', f'value (95 %, {told_by(metrics).intervals()})']
     found = [(f'The {len(names)} x {len(names)} table', ['', *(f'called {name}' for name in names)], counts),
              ('Each class against the rest', ['class', 'images', *_CLASS_COLUMNS.values()], each),
-             ('All statistics', ['measure', f'value (95 %, {told_by(metrics).intervals()})'], summary_rows(metrics))]
+             ('All classes together', means, _mean_rows(metrics) + _guard_rows(metrics))]
     return [dict(title=title, head=head, rows=rows) for title, head, rows in found]
 
 def _class_error_tables(metrics:dict)->list:

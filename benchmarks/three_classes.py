@@ -15,11 +15,12 @@ started again. `predictions.npz` in it holds image, use, label, patient and prob
 image. `report` needs these only.
 """
 import argparse
-import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent/'results'/'three_classes'
 CLASSES = ['NORMAL', 'BACTERIAL', 'VIRAL']
+OVERALL = ('roc_auc', 'accuracy', 'balanced_accuracy', 'f1_macro', 'brier', 'log_loss', 'ece')
+EACH = ('roc_auc', 'sensitivity', 'specificity', 'ppv', 'npv')
 # array in predictions.npz -> column of split.csv
 COLUMNS = dict(image='file', use='use', label='label', patient='patient')
 
@@ -90,34 +91,51 @@ def mean_run(runs, use):
     return dict(parts[0], p=np.mean([part['p'] for part in parts], axis=0))
 
 
-def rows_of(name, use, arrays):
-    "Measure one run on one part: a row for all classes, a row for each class, and the table of counts."
+def statistics_of(arrays):
+    "Measure one run on one part: rows of (class or all, statistic, value, low, high, interval from)."
     import numpy as np
     from cxr_nbdev.multiclass import multiclass_metrics
     y = np.array([CLASSES.index(label) for label in arrays['label']])
-    return y, multiclass_metrics(y, arrays['p'], CLASSES, arrays['patient'], 2000)
+    found = multiclass_metrics(y, arrays['p'], CLASSES, arrays['patient'], 2000)
+
+    def rows(which, source, names):
+        for name in names:
+            low, high = source['intervals'][name] or (None, None)
+            yield {'class': which, 'statistic': name, 'value': source[name], 'low': low, 'high': high,
+                   'interval_from': source['interval_from'][name]}
+
+    out = list(rows('all', found, OVERALL))
+    for label in CLASSES: out += rows(label, found['per_class'][label], EACH)
+    return [dict(row, images=len(y), patients=found['n_patients']) for row in out]
+
+
+def confusion_of(arrays):
+    "Count true labels (rows) and predictions (columns) of one run on one part."
+    import numpy as np
+    import pandas as pd
+    called = np.array(CLASSES)[arrays['p'].argmax(1)]
+    table = pd.crosstab(pd.Categorical(arrays['label'], CLASSES), pd.Categorical(called, CLASSES), dropna=False)
+    return [dict(label=label, **table.loc[label]) for label in CLASSES]
 
 
 def report(args):
-    "Write metrics.csv (a row a run, part and statistic), confusion.csv and history.csv of all finished runs."
-    import numpy as np
+    "Write metrics.csv (a row a run, part, class and statistic), confusion.csv and history.csv of all finished runs."
     import pandas as pd
-    runs, rows, counts, histories = read_runs(args.work), [], [], []
+    runs = read_runs(args.work)
     parts = [(name, use, {k: v[a['use'] == use] for k, v in a.items() if k != 'classes'})
              for name, a in runs for use in ('valid', 'test')]
     if len(runs) > 1: parts.append((f'mean of {len(runs)}', 'test', mean_run(runs, 'test')))
-    for name, use, arrays in parts:
-        y, found = rows_of(name, use, arrays)
-        rows.append(dict(run=name, part=use, images=len(y), metrics=json.dumps(found)))
-        table = pd.crosstab(pd.Categorical(arrays['label'], CLASSES),
-                            pd.Categorical(np.array(CLASSES)[arrays['p'].argmax(1)], CLASSES), dropna=False)
-        counts += [dict(run=name, part=use, label=label, **table.loc[label]) for label in CLASSES]
-    for name, _ in runs: histories.append(pd.read_csv(args.work/name/'history.csv').assign(run=name))
+    where = [dict(run=name, part=use) for name, use, _ in parts]
+    tables = dict(
+        metrics=[dict(at, **row) for at, (_, _, arrays) in zip(where, parts) for row in statistics_of(arrays)],
+        confusion=[dict(at, **row) for at, (_, _, arrays) in zip(where, parts) for row in confusion_of(arrays)],
+        history=[dict(row, run=name) for name, _ in runs
+                 for row in pd.read_csv(args.work/name/'history.csv').to_dict('records')])
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for file, table in dict(metrics=pd.DataFrame(rows), confusion=pd.DataFrame(counts),
-                            history=pd.concat(histories)).items():
+    for file, rows in tables.items():
+        table = pd.DataFrame(rows)
         table.to_csv(RESULTS/f'{file}.csv', index=False, lineterminator='\n')
-        print(table.to_string(index=False, max_colwidth=80))
+        if file != 'history': print(table.round(4).to_string(index=False))
 
 
 def main():

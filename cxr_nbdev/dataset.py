@@ -24,6 +24,7 @@ from .tables import choose_classes, list_table
 
 # %% ../nbs/data/07_dataset.ipynb #1ba56c38
 _all_ = ['find_root', 'patient_of'] # of `layout`; also given from here
+_pair = classes # NORMAL and PNEUMONIA, also where a parameter is called `classes`
 
 def is_positive(labels, # Names of classes, one an image
                 positive:str=classes[1], # The class that counts as 1
@@ -102,14 +103,15 @@ def _list_or_manifest(folder:Path, options:DataOptions)->tuple:
     stored = read_manifest(manifest, folder, check=False, classes=None)
     try:
         listing = _list(folder, options)
-        if set(stored.label) <= set(listing.classes) and set(stored.file) <= set(listing.files): return listing, None
+        if set(stored.label) <= set(listing.classes) and set(stored.file) <= set(listing.files):
+            return replace(listing, classes=_stored_order(stored, listing.classes)), None
     except DataError: # no class folders; the manifest is enough
         if options.labels or options.layout: raise
     stored = stored[stored.use != 'unused'].reset_index(drop=True)
     splits = stored.use.replace('valid', 'val').tolist()
     notes = [f'images, labels and split from {printable(manifest)}']
     return Listing(files_root(folder, stored.file), stored.file.tolist(), splits, stored.label.tolist(),
-                   order_classes(sorted(set(stored.label))), notes=notes), stored
+                   _stored_order(stored, _or_own(stored.label, None)), notes=notes), stored
 
 def _kind_labels(table:pd.DataFrame)->pd.Series:
     "NORMAL, BACTERIAL or VIRAL for each image, by its file name; NORMAL also by its folder."
@@ -194,7 +196,8 @@ def describe_data(table:pd.DataFrame, # `DataSet.table`
     "Count images and patients."
     names = _or_own(table.label, classes)
     counts = pd.crosstab(table[by], table.label).reindex(columns=names, fill_value=0)
-    kinds = ('bacterial', 'viral') if len(names) == 2 else () # of more classes these are two
+    told = table.kind.isin(['bacterial', 'viral']).any() or set(names) <= set(_pair)
+    kinds = ('bacterial', 'viral') if told and len(names) == 2 else () # of more classes these are two
     for kind in kinds: counts[kind] = (table.kind == kind).groupby(table[by]).sum()
     groups = table.groupby(by)
     counts['images'] = groups.size()
@@ -314,11 +317,22 @@ _uses = ['train', 'valid', 'test', 'unused']
 
 def write_manifest(table:pd.DataFrame, # With the column `use`
                    path:str|Path, # CSV file to write
+                   classes:list|None=None, # In the order of the logits; None: as they are told by their names
                   )->Path: # `path`
-    "Write which image is used for what, with hashes."
-    with atomic_path(path) as tmp:
-        table[_manifest_columns].to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
+    "Write which image is used for what, with hashes; and the number of its class, where names do not tell the order."
+    columns, usual = table[_manifest_columns], _or_own(table.label, None)
+    if classes and list(classes) != usual: columns = columns.assign(**{'class': class_numbers(table.label, classes)})
+    with atomic_path(path) as tmp: columns.to_csv(tmp, index=False, lineterminator='\n', encoding='utf-8')
     return Path(path)
+
+def _stored_order(table:pd.DataFrame, usual:list)->list:
+    "The classes of a manifest in the order of their numbers; `usual` where it has none."
+    if 'class' not in table: return usual
+    pairs = table[['class', 'label']].drop_duplicates()
+    number = pd.to_numeric(pairs['class'], errors='coerce')
+    if number.isna().any() or number.duplicated().any() or pairs.label.duplicated().any():
+        raise BadInput('the manifest gives a class two numbers, or none, in its column class; write it again')
+    return pairs.label[number.sort_values().index].tolist()
 
 def _not_a_manifest(path, why:str)->BadInput:
     "The error about a file that `write_manifest` did not make."
@@ -393,7 +407,7 @@ def from_manifest(cls:DataSet,
                  )->DataSet: # Its table has file, use, label, patient, kind, hash
     "Take the images and the split of an earlier run."
     table = read_manifest(path, folder, check, None)
-    found = choose_classes(_or_own(table.label, None), options or DataOptions())
+    found = choose_classes(_stored_order(table, _or_own(table.label, None)), options or DataOptions())
     return cls(files_root(folder, table.file), table, given=Path(folder), classes=found,
                identity=manifest_identity(path, table))
 

@@ -51,7 +51,7 @@ def _write_manifest(data, config:DataCheckConfig, log:Callable):
     from cxr_nbdev.check import manifest_text, split_as_trained
     from cxr_nbdev.dataset import write_manifest
     table = split_as_trained(data, config.valid, config.seed, config.official_val).table
-    path = write_manifest(table, config.write_manifest)
+    path = write_manifest(table, config.write_manifest, data.classes)
     log(manifest_text(table, path, len(data.bad)))
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #f3d4c8e9

@@ -419,7 +419,7 @@ def _train(config:TrainConfig, out:Path, data:DataSet, state:RunState, log, star
     if config.resume: state.load(learn, config, out, facts)
     else: _clear(out)
     _log_model(learn, config, len(state.history), log)
-    write_manifest(data.table, out/'split.csv')
+    write_manifest(data.table, out/'split.csv', data.classes)
     _save_config(config, out, data, facts, state.cycles)
     if len(state.history) < config.epochs: (out/'result.json').unlink(missing_ok=True) # written when the run ends
     average = EMACallback(learn.model, config.ema) if config.ema else None

@@ -170,8 +170,9 @@ def _folder_keys(files:list, # Paths below the data folder
     folders, stems = [_own_folders(f, classed) for f in files], [_stem(f) for f in files]
     for level in range(max(map(len, folders), default=0)):
         rows = [i for i, parts in enumerate(folders) if len(parts) > level]
-        names = [_one_spelling(folders[i][level]) for i in rows]
+        names = [folders[i][level] for i in rows]
         if not _is_patient_level(names, [stems[i] for i in rows]): continue
+        names = list(map(_one_spelling, names))
         above = ['/'.join(_one_spelling(o) for o in folders[i][:level] if _place_folder.fullmatch(o)) for i in rows]
         start_again = len(set(zip(above, names))) > 1.5*len(set(names))
         found = {i: f'{a}/{n}' if start_again and a else n for i, a, n in zip(rows, above, names)}

@@ -19,7 +19,6 @@ from ..core import BadInput, DataError, Unavailable, write_json
 from .promises import (
     command, must, refused, says, try_calls, try_each, untouched, write_bad, write_file)
 from .servers import Site
-from .faults import Run
 from .bad_images import saved, small_tree, tiny_flags, tiny_predictor, zipped
 
 # %% ../../nbs/testing/05_bad_data.ipynb #c3ad1eac
@@ -105,6 +104,7 @@ _KILLS = {'members': "at('open', 8, send('SIGKILL'))", 'before rename': "at('ren
 def kill_cases(cases, work, long):
     "Row 4: killed while extracting."
     if not hasattr(signal, 'SIGKILL'): return
+    from cxr_nbdev.testing.faults import Run # its import warns; fuzzing wants a silent stderr
     packed = shutil.make_archive(str(work/'set'), 'zip', small_tree(work/'tree', 2))
     for point, fault in _KILLS.items():
         dest = work/point/'set'

@@ -11,8 +11,9 @@ import errno, itertools, multiprocessing, os, pickle, pkgutil, random, shutil, s
 import numpy as np, pandas as pd, pytest, torch
 from pathlib import Path
 from fastcore.test import test_eq
+from .. import callbacks, config, dataset, loaders, phantom, zoo
 from ..core import atomic_path, locked_folder, read_json
-from .promises import Cases, check_exit, read_table, untouched
+from .promises import check_exit, read_table, untouched
 
 # %% ../../nbs/testing/03_faults.ipynb #7106e965
 _PRELOAD = """cxr_nbdev.cli cxr_nbdev.check cxr_nbdev.train cxr_nbdev.evaluate cxr_nbdev.guard cxr_nbdev.testing.faults
@@ -33,11 +34,10 @@ class Run:
     "A process with a fault in it that calls `cxr_train`, or another function, with its flags."
     def __init__(self, log, *argv, fault='', function='cxr_nbdev.cli:train'):
         import cxr_nbdev.testing.faults as module # a function of a notebook cannot be imported by another process
-        self.log = log
+        self.log, args = log, (function, [str(a) for a in argv], fault, str(log))
         for kind in ('out', 'err'): Path(f'{log}.{kind}').touch()
         context = multiprocessing.get_context('forkserver')
         context.set_forkserver_preload(_PRELOAD)
-        args = (function, [str(a) for a in argv], fault, str(log))
         self.process = context.Process(target=module._child, args=args)
         with pytest.MonkeyPatch.context() as m: # read by the fork server when it starts
             for name, value in dict(OMP_NUM_THREADS='1', MPLBACKEND='agg').items(): m.setenv(name, value)
@@ -55,8 +55,7 @@ class Run:
 # %% ../../nbs/testing/03_faults.ipynb #dbd2caec
 def sound(folder):
     "Pass when every checkpoint in a folder loads and its tables parse."
-    from cxr_nbdev.zoo import load_checkpoint
-    read = {'.pth': load_checkpoint, '.csv': pd.read_csv, '.json': read_json}
+    read = {'.pth': zoo.load_checkpoint, '.csv': pd.read_csv, '.json': read_json}
     for f in Path(folder).glob('[!.]*'): # names with a dot: the lock, and what a killed save leaves until the next run
         if f.suffix in read: read[f.suffix](f)
 
@@ -80,9 +79,8 @@ def lacks(folder, *patterns): test_eq([f for p in patterns for f in folder.glob(
 class Workshop:
     "A folder with phantoms, a whole run and half of one, for the cases to work on."
     def __init__(self, work):
-        from cxr_nbdev.phantom import write_phantoms
         self.work, self.numbers = Path(work), itertools.count()
-        write_phantoms(self/'data', train=(16, 24), val=(2, 2), test=(4, 4), size=32, seed=1)
+        phantom.write_phantoms(self/'data', train=(16, 24), val=(2, 2), test=(4, 4), size=32, seed=1)
         self.run('', self/'whole')
         self.run('', self/'half', -9, fault="at('loss', 6, send('SIGKILL'))") # 4 steps and 1 of validation an epoch
     def __truediv__(self, name): return self.work/name
@@ -148,20 +146,16 @@ def try_fault(cases, shop, row, long):
 # %% ../../nbs/testing/03_faults.ipynb #83078ba6
 def _save(folder, model, i):
     "Save a configuration, a checkpoint and a history, as a run does after an epoch."
-    from cxr_nbdev.config import TrainConfig, save_config
-    from cxr_nbdev.callbacks import History
-    from cxr_nbdev.zoo import save_checkpoint
     row = dict(train_loss=1., valid_loss=1., roc_auc=.9, sensitivity=.9, specificity=.9)
     rows = [dict(row, epoch=j) for j in range(max(0, i-20), i+1)]
-    save_config(TrainConfig(seed=i), folder/'config.json')
-    save_checkpoint(folder/'best_model.pth', model, i)
-    if i < 2: return History(rows).write(folder)
+    config.save_config(config.TrainConfig(seed=i), folder/'config.json')
+    zoo.save_checkpoint(folder/'best_model.pth', model, i)
+    if i < 2: return callbacks.History(rows).write(folder)
     with atomic_path(folder/'history.csv') as tmp: pd.DataFrame(rows).to_csv(tmp, index=False) # without its slow figure
 
 def _saver(argv):
     "Save over and over into the folder, and say so."
-    from cxr_nbdev.zoo import create_model
-    model = create_model('mobilenetv3_small_050')
+    model = zoo.create_model('mobilenetv3_small_050')
     for i in itertools.count():
         _save(Path(argv[0]), model, i)
         print(i, flush=True)
@@ -169,7 +163,6 @@ def _saver(argv):
 def kill_saver(folder, wait=0., fault=''):
     """Kill a process that saves, `wait` seconds after its first saves; without `wait` the fault kills it.
     Pass when all files load and none is older than what the process had said to be saved."""
-    from cxr_nbdev.zoo import load_checkpoint
     folder.mkdir()
     run = Run(f'{folder}.log', folder, fault=fault, function='cxr_nbdev.testing.faults:_saver')
     if wait:
@@ -180,7 +173,7 @@ def kill_saver(folder, wait=0., fault=''):
     sound(folder)
     said = run.text('out').split()
     if not said: return
-    found = dict(checkpoint=load_checkpoint(folder/'best_model.pth')[1]['epoch'],
+    found = dict(checkpoint=zoo.load_checkpoint(folder/'best_model.pth')[1]['epoch'],
                  config=read_json(folder/'config.json')['config']['seed'],
                  history=pd.read_csv(folder/'history.csv').epoch.max())
     assert min(found.values()) >= int(said[-1]), f'{said[-1]} was said to be saved, found: {found}'
@@ -188,7 +181,6 @@ def kill_saver(folder, wait=0., fault=''):
 # %% ../../nbs/testing/03_faults.ipynb #b41d93ca
 def save_order(folder):
     "Save what a run saves; the flushes and renames that make it last: (call, inode of the file or folder)."
-    from cxr_nbdev.zoo import create_model
     calls = []
     def watched(real):
         def call(*args):
@@ -197,7 +189,7 @@ def save_order(folder):
         return call
     with pytest.MonkeyPatch.context() as m:
         for function in (os.fsync, os.replace): m.setattr(os, function.__name__, watched(function))
-        _save(folder, create_model('mobilenetv3_small_050'), 0)
+        _save(folder, zoo.create_model('mobilenetv3_small_050'), 0)
     return calls
 
 # %% ../../nbs/testing/03_faults.ipynb #d8900e51
@@ -258,22 +250,18 @@ def _folder_cases(cases, shop, long):
 # %% ../../nbs/testing/03_faults.ipynb #ea995e0c
 def _reader_cases(cases, shop, long):
     "Row 29: pickle the loader as a spawned process gets it, and read a batch from the copy."
-    from cxr_nbdev.dataset import make_splits, scan_folder
-    from cxr_nbdev.loaders import make_dls, seed_epoch
     with cases(29, 'everything that is sent to a process that reads is picklable'):
-        dls = make_dls(make_splits(scan_folder(shop/'data'), .25), shop/'data', 32, 8, num_workers=0)
+        table = dataset.make_splits(dataset.scan_folder(shop/'data'), .25)
+        dls = loaders.make_dls(table, shop/'data', 32, 8, num_workers=0)
         batches = []
         for each in (dls, pickle.loads(pickle.dumps(dls))):
-            seed_epoch(each, 1, 0)
+            loaders.seed_epoch(each, 1, 0)
             batches.append(each.train.one_batch()[0])
         assert torch.equal(*batches)
 
 # %% ../../nbs/testing/03_faults.ipynb #bf362806
-def fault_cases(cases:Cases, # Counts
-                work:str|Path, # Empty folder to work in
-                long:bool=False, # 100 kills, every fault at every point; minutes
-               )->Cases: # `cases`
-    "Try every fault of a run, in real processes."
+def fault_cases(cases, work, long=False):
+    "Try every fault of a run, in real processes; long: every fault at every point, 100 kills, minutes."
     shop = Workshop(work)
     for row in read_table('faults.csv').itertuples():
         if long or row.long != 'all': try_fault(cases, shop, row, long)

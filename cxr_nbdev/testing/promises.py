@@ -29,19 +29,16 @@ def _count(by, faults, cases):
     tried = faults.merge(pd.DataFrame(cases, columns=['row', 'passed']), 'left')
     return tried.groupby(by, sort=False).passed.agg(tried='count', passed='sum').reset_index()
 
-def promise_table(cases:list, # As `Cases`, or read back from cases.json
-                 )->pd.DataFrame: # A row a promise: promise, tried, passed
-    "Count cases, promise by promise."
+def promise_table(cases):
+    "Count cases, a `Cases` or read back from cases.json, promise by promise: promise, tried, passed."
     return _count('promise', FAULTS[FAULTS.promise != ''], cases)
 
 # %% ../../nbs/testing/00_promises.ipynb #d24e5c3e
 class Cases(list):
     "Cases tried: dictionaries with row, case, passed and why."
     @contextlib.contextmanager
-    def __call__(self, row:int, # Fault it belongs to, as in `FAULTS`
-                 name:str, # What is tried, in a few words; unique within its row
-                ):
-        "Count what is inside as one case; it passes when nothing is raised."
+    def __call__(self, row, name):
+        "Count what is inside as one case of a fault; it passes when nothing is raised. Its name is unique in the row."
         assert row in set(FAULTS.row) - {c['row'] for c in self if c['case'] == name}, f'rename {row} {name}'
         why = ''
         try: yield
@@ -53,8 +50,8 @@ class Cases(list):
         failed = [f"{c['row']} {c['case']}: {c['why']}" for c in self if not c['passed']]
         assert not failed, f'{len(failed)} of {len(self)} cases failed:\n' + '\n'.join(failed)
 
-    def table(self)->pd.DataFrame: # A row a fault that was tried: fault, tried, passed
-        "Count fault by fault."
+    def table(self):
+        "Count those of each fault that was tried: fault, tried, passed."
         return _count('fault', FAULTS[FAULTS.row.isin([c['row'] for c in self])].sort_values('row'), self)
 
 # %% ../../nbs/testing/00_promises.ipynb #d3eb6e4a

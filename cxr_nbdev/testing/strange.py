@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from .. import dataset, guard, images, predict, zoo
 from ..layout import classes
-from ..phantom import draw_phantom, write_phantoms
+from ..phantom import write_phantoms
 from ..stats import wilson_interval
 from .promises import command, read_table, try_calls
 

@@ -5,9 +5,9 @@
 
 Each image of the test split is taken for the 8-bit view of a detector of 12 bits. It is written to a temporary
 folder as DICOM of several kinds and as what a viewer exports, a JPEG of quality 95 (and a PNG, to tell what the
-JPEG adds). Every kind goes through the same `Predictor`. The table gives the AUC of each kind, and the largest and the mean
-difference of its probabilities from those of the viewer's JPEG. `stretched` is how a reader that ignores the window sees the
-study: stretched to each image's own extremes.
+JPEG adds). Every kind goes through the same `Predictor`. The table gives the AUC of each kind, and the largest
+and the mean difference of its probabilities from those of the viewer's JPEG. `stretched` is how a reader that
+ignores the window sees the study: stretched to each image's own extremes. `dicom_no_window` has lost its window.
 """
 import argparse
 import io

@@ -272,6 +272,7 @@ def _distinct(pixels:np.ndarray)->tuple:
     counts = np.bincount(index.ravel())
     return np.arange(low, low + len(counts)), counts, index
 
+# %% ../nbs/data/04_dicom.ipynb #c4dcaae9
 class DicomImage:
     "A DICOM file with one image; its header is checked at once, its pixels are decoded on demand."
     def __init__(self,
@@ -329,6 +330,7 @@ _other_parts = set("""ABDOMEN ANKLE ARM BRAIN BREAST CALCANEUS CLAVICLE COCCYX C
 _lateral = {'LATERAL', 'LAT', 'LL', 'RL', 'LLAT', 'RLAT'}
 _oblique = {'OBLIQUE', 'LAO', 'RAO', 'LPO', 'RPO', 'LLO', 'RLO'}
 
+# %% ../nbs/data/04_dicom.ipynb #def11575
 def _words(ds, name:str)->set:
     "The words of a code string."
     return set(re.findall('[A-Z]+', _code(ds, name)))

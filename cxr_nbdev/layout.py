@@ -21,7 +21,7 @@ image_suffixes = {'.jpeg', '.jpg', '.png', '.bmp', '.tif', '.tiff', '.gif', '.we
                   '.ima', '.jfif', '.jp2'}
 
 # %% ../nbs/data/00_layout.ipynb #843ec33b
-_nothing_found = ('normal', 'no finding', 'healthy', 'negative', 'control', '0')
+_nothing_found = ('normal', 'no finding', 'none', 'healthy', 'negative', 'control', '0')
 
 def class_name(name:str, # Of a folder, or a label of a table
               )->str: # NORMAL and PNEUMONIA for these two in any case; other names as they are

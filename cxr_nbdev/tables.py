@@ -62,47 +62,53 @@ def read_table(path:str|Path, # CSV with commas, semicolons or tabs; may be pack
     return table.apply(lambda column: column.str.strip())
 
 # %% ../nbs/data/06_tables.ipynb #886abd3b
-def _folders(name:str)->list:
-    "The folders of a path, without case."
-    return name.casefold().split('/')[:-1]
+def _without_suffix(path:str)->str:
+    "A path without the suffix of its file."
+    folder, slash, name = path.rpartition('/')
+    head, dot, _ = name.rpartition('.')
+    return folder + slash + (head if dot and head else name)
 
-def _agree(a:list, b:list)->int:
-    "How many folders agree from the end; -1 where they stop agreeing before one path ends."
-    n = next((i for i, (x, y) in enumerate(zip(reversed(a), reversed(b))) if x != y), min(len(a), len(b)))
-    return n if n == min(len(a), len(b)) else -1
+def _ends(path:str)->list:
+    "A path, and what is left of it without its first folder, without its first two, and so on."
+    parts = path.split('/')
+    return ['/'.join(parts[i:]) for i in range(len(parts))]
 
-def _stem(name:str)->str:
-    "The name of a file without folders and without the suffix of an image."
-    name = name.rsplit('/', 1)[-1].casefold()
-    head, dot, tail = name.rpartition('.')
-    return head if dot and head else name
+def _index(files:list, key)->dict:
+    "Files by every end of their path."
+    found = {}
+    for file in files:
+        for end in _ends(key(file.casefold())): found.setdefault(end, []).append(file)
+    return found
 
 def match_files(names:list, # As a table has them
                 files:list, # Paths below the data folder, with `/`
                )->list: # The file of each name; None where there is none
     "Find the files that a table names."
-    by_name, by_stem = {}, {}
-    for file in files:
-        by_name.setdefault(file.rsplit('/', 1)[-1].casefold(), []).append(file)
-        by_stem.setdefault(_stem(file), []).append(file)
-    names = [name.replace('\\', '/') for name in names]
-    def last(name): return name.rsplit('/', 1)[-1].casefold()
-    namesakes = pd.Series(list(map(last, set(names)))).value_counts()
-    found = {name: _one_file(name, by_name, by_stem, namesakes[last(name)]) for name in set(names)}
+    by_name, by_stem = _index(files, str), _index(files, _without_suffix)
+    paths = {name: name.replace('\\', '/').casefold() for name in set(names)}
+    last = pd.Series([path.rsplit('/', 1)[-1] for path in paths.values()], dtype=object)
+    alone = set(last[~last.duplicated(keep=False)])
+    found = {}
+    for name, path in paths.items():
+        ways = ((by_name, path), (by_stem, path), (by_stem, _without_suffix(path)))
+        found[name] = next(filter(None, (_one_file(name, *way, alone) for way in ways)), None)
     return [found[name] for name in names]
 
-def _one_file(name:str, by_name:dict, by_stem:dict, namesakes:int)->str|None:
-    "The file that a name means; `namesakes` paths of the table end in it."
-    last = name.rsplit('/', 1)[-1].casefold()
-    if not last: return None
-    some = by_name.get(last) or by_stem.get(last) or by_stem.get(_stem(last)) or []
-    fits = {file: _agree(_folders(name), _folders(file)) for file in some}
-    best = [file for file in some if fits[file] == max(fits.values()) >= 0]
-    if len(best) > 1:
-        raise DataError(f'{printable(name)}: the table means {len(best)} files by it ({first_names(best)}); '
+def _one_file(name:str, index:dict, path:str, alone:set)->str|None:
+    "The file that a path of a table means; `alone` are names that stand in one folder of the table."
+    if not path: return None
+    some = index.get(path) or next((index[end] for end in _ends(path)[1:] if _is_whole(index, end)), [])
+    if len(some) > 1:
+        raise DataError(f'{printable(name)}: the table means {len(some)} files by it ({first_names(some)}); '
                         'give their folders in the column')
-    if best: return best[0]
-    return some[0] if len(some) == namesakes == 1 else None # moved into another folder
+    if some: return some[0]
+    last = path.rsplit('/', 1)[-1]
+    moved = index.get(last, []) if path.split('/')[-1] in alone else []
+    return moved[0] if len(moved) == 1 else None # in another folder than the table says
+
+def _is_whole(index:dict, end:str)->bool:
+    "Is there one file whose whole path is this?"
+    return len(index.get(end, [])) == 1 and index[end][0].count('/') == end.count('/')
 
 # %% ../nbs/data/06_tables.ipynb #24b7639d
 _usual = dict(label=('label', 'labels', 'class', 'classname', 'target', 'diagnosis', 'finding', 'findings',
@@ -132,8 +138,10 @@ def _file_column(table:pd.DataFrame, options:DataOptions, files:list, folder:Pat
     "The column that was named, or the one whose cells are most often found as files."
     if options.file_column: return _asked_column(table, options.file_column, 'file-column')
     some = table.iloc[np.linspace(0, len(table) - 1, min(len(table), 200)).astype(int)]
-    known = {file.rsplit('/', 1)[-1].casefold() for file in files} | {_stem(file) for file in files}
-    def hits(column): return sum(v.replace('\\', '/').rsplit('/', 1)[-1].casefold() in known for v in some[column])
+    names = {file.rsplit('/', 1)[-1].casefold() for file in files}
+    known = names | set(map(_without_suffix, names))
+    def last(cell): return cell.replace('\\', '/').rsplit('/', 1)[-1].casefold()
+    def hits(column): return sum(last(cell) in known for cell in some[column])
     best = max(table, key=hits)
     if hits(best): return best
     raise DataError(f'{printable(folder)}: no column of the table names images below it; give --file-column, '

@@ -167,7 +167,7 @@ def _resumed(config:TrainConfig, out:Path, log)->tuple:
     if config.epochs == was.epochs: return config, state
     if not (out/'result.json').exists():
         raise BadInput(f'--epochs {config.epochs}: {printable(out)} was planned for {was.epochs} epochs and has not '
-                       f'ended; go on with --epochs {was.epochs}, then give more')
+                       f'ended; end it with --config {printable(out/"config.json")} --resume, then give more')
     done = read_json(out/'result.json')['epochs']
     log(f'the run ended after {done} epochs: a new one-cycle of {config.epochs - done} epochs starts from its weights '
         'and optimizer state')

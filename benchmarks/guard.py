@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr_nbdev import dataset, guard, images
+from cxr_nbdev import dataset, guard, images, scope
 from cxr_nbdev.layout import classes
 from cxr_nbdev.phantom import draw_phantom
 from cxr_nbdev.testing.strange import flag_table, photographs, strange_images
@@ -42,7 +42,7 @@ def measure_guard(data, part='report'):
     develop takes other photographs than report, and radiographs of the validation part."""
     root = dataset.find_root(data)
     table = dataset.make_splits(dataset.scan_folder(root))
-    fitted = guard.Guard(guard.fit_guard(table, root))
+    fitted = guard.Guard(scope.fit_scope(table, root))
     rows = table[table.use == dict(report='test', develop='valid')[part]]
     read = [images.read_image(root/f) for f in rows.file]
     sets = dict(real={f'real, {c}': [im for im, label in zip(read, rows.label) if label == c] for c in classes},
@@ -67,7 +67,7 @@ def main():
     root = Path(a.data_dir)
     table = dataset.make_splits(dataset.scan_folder(root))
     started = time.process_time()
-    stored = guard.fit_guard(table, root)
+    stored = scope.fit_scope(table, root)
     seconds = time.process_time() - started
     read = [images.read_image(root/f) for f in table.file[table.use == 'valid'][:200]]
     started = time.process_time()

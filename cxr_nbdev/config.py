@@ -184,8 +184,8 @@ class PredictConfig(CheckpointConfig):
     images:list|None = option('', None, 'JPEG, PNG or DICOM files, or folders of them; - for names on standard '
                               'input, one a line', metavar='IMAGE_OR_FOLDER',
                               nargs='*', positional=True)
-    output:str|None = option('output', None, 'write a table: file, probability, prediction, unlike_radiograph '
-                             '(flagged from 1 up: ABSTAIN and no probability); .csv, .json or .parquet', metavar='FILE')
+    output:str|None = option('output', None, 'write a table: file, probability, prediction, unlike_radiograph, '
+                             'scope, reason (no chest radiograph: ABSTAIN); .csv, .json or .parquet', metavar='FILE')
     window:list|None = option('data', None, 'DICOM window: centre and width (default: as in training)',
                               metavar=('CENTRE', 'WIDTH'), nargs=2)
     no_guard:bool = option('output', False, 'predict every image, also those that do not look like chest radiographs')
@@ -218,6 +218,8 @@ class CalibrateConfig(DataOptions):
     state_key:str|None = option('', None, 'part of the file that holds the weights, where several could',
                                 metavar='NAME')
     manifest:str|None = option('', None, "the run's split.csv (default: the one beside the checkpoint)", metavar='FILE')
+    guard_from:str|None = option('', None, "fit only the guard, on a folder of a site's own chest radiographs (50 or "
+                                 'more, no labels needed)', metavar='FOLDER')
     tta:bool = option('', False, 'for predictions with test-time augmentation; replaces points for single views')
     default:str|None = option('', None, f'make this point ({_point_names}) the threshold that is used when '
                               'none is given', metavar='NAME')

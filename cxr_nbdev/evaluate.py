@@ -25,6 +25,7 @@ from .images import read_images, summarise_pixels, to_square
 from .dataset import DataSet, is_positive, set_hash, unreadable_images
 from .layout import classes, splits
 from .predict import Ensemble, Predictor
+from .scope import NO_CHEST, OUTSIDE, USUAL, count_reasons, judge
 from .dataset import count_shared
 from .metrics import all_metrics, binary_metrics, reference_metrics
 from .multiclass import class_arrays, class_report, multiclass_metrics, wrong_classes
@@ -68,14 +69,14 @@ def predict_once(predictor:Predictor|Ensemble, # The model, or several
                  progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                  keep:tuple=(), # Sides, pixels, of square copies to keep
                  window:list|None=None, # Centre and width of a DICOM window; None: that of the file
-                )->tuple: # (probabilities (n,), guard's scores (n,) or None, side -> list of (side,side) uint8)
-    "Predict image files and score them by the guard, reading each once."
-    p, unlike, squares = [], [], {side: [] for side in keep}
+                )->tuple: # (probabilities (n,), a guard's n `Verdict`s or None, side -> list of (side,side) uint8)
+    "Predict image files and judge them by the guard, reading each once."
+    p, verdicts, squares = [], [], {side: [] for side in keep}
     for images in chunked(_read_all(paths, progress, window), predictor.bs):
         p.append(predictor.predict_batch(images))
-        if predictor.guard: unlike.append(predictor.guard.scores(images))
+        if predictor.guard: verdicts += [judge(predictor.guard, image) for image in images]
         for side in keep: squares[side] += [to_square(image, side) for image in images]
-    return np.concatenate(p), np.concatenate(unlike) if unlike else None, squares
+    return np.concatenate(p), verdicts or None, squares
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #20998036
 def predictor_labels(labels:object, # Names of classes, one an image
@@ -86,10 +87,8 @@ def predictor_labels(labels:object, # Names of classes, one an image
     if set(known) <= set(classes): return list(labels)
     if len(known) == len(classes) == 2: return [classes[known.index(label)] for label in labels]
     there, here = (', '.join(printable(name, 30) for name in names) for names in (classes, known))
-    kinds, fix = {'BACTERIAL', 'VIRAL'}, 'give the data set of that model, or name the logits with --class-names'
-    if kinds <= set(known): fix = 'leave out --classes kinds'
-    elif kinds <= set(classes): fix = 'add --classes kinds'
-    raise DataError(f'the checkpoint knows the classes {there}, and the images have {here}; {fix}')
+    raise DataError(f'the checkpoint knows the classes {there}, and the images have {here}; give the data set of that '
+                    'model (as --classes kinds), or name the logits with --class-names')
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #8402db24
 def prediction_table(predictor:Predictor|Ensemble, # The model, or several
@@ -188,13 +187,17 @@ def metrics_at_points(table:pd.DataFrame, # From `predict_table`
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #dc96eb4e
 def flagged_images(rows:pd.DataFrame, # file
-                   unlike:np.ndarray|None, # (n,) scores of the guard, 1 is its limit; None: there is no guard
-                  )->dict|None: # n, flagged, share, interval (95 %, Wilson), files; None without a guard
-    "Count the images that the guard flags as unlike the training images."
-    if unlike is None: return None
-    out = unlike >= 1
-    k, n = int(out.sum()), len(rows)
-    return dict(n=n, flagged=k, share=k/n, interval=list(wilson_interval(k, n)), files=rows.file[out].tolist())
+                   verdicts:list|None, # (n,) of `Verdict`; None: there is no guard
+                  )->dict|None: # n, flagged, share, interval (95 %, Wilson), files, then the same by verdict
+    "Count the images that the guard does not find usual, all of them and verdict by verdict."
+    if verdicts is None: return None
+    scopes, n = np.array([v.scope for v in verdicts]), len(rows)
+    def counted(out):
+        k = int(out.sum())
+        return dict(flagged=k, share=k/n, interval=list(wilson_interval(k, n)), files=rows.file[out].tolist())
+    by_verdict = {scope: counted(scopes == scope) for scope in (OUTSIDE, NO_CHEST)}
+    reasons = count_reasons([v.reason for v in verdicts if v.scope == OUTSIDE])
+    return dict(n=n, **counted(scopes != USUAL), verdicts=by_verdict, reasons=reasons)
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #a5a2d14e
 def confident_errors(table:pd.DataFrame, # From `predict_table`
@@ -273,7 +276,7 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
     predictor_labels(rows.label, data.classes, predictor.classes) # refuses other classes before anything is predicted
     sides = tuple({m.size for m in getattr(predictor, 'predictors', [predictor])}) if config.shortcuts else ()
     window = config.window or predictor.window
-    p, unlike, squares = predict_once(predictor, data.paths(rows), progress, sides, window)
+    p, verdicts, squares = predict_once(predictor, data.paths(rows), progress, sides, window)
     table = prediction_table(predictor, rows, p, data.classes)
     metrics = compute_metrics(table, predictor, rows, config.split, config.n_boot, config.prevalence)
     if len(predictor.classes) == 2:
@@ -286,10 +289,9 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         manifest_hash=sha256_file(config.manifest) if config.manifest else None,
         pixels=summarise_pixels(data.paths(rows), window),
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
-        errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, unlike))
+        errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, verdicts))
     if config.shortcuts:
-        metrics['shortcuts'] = shortcut_tests(predictor, rows.assign(label=table.label), data.root, progress=progress,
-                                              images=squares)
+        metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress, images=squares)
         metrics['shortcuts']['patients'] = metrics['patients']
     return table, metrics
 

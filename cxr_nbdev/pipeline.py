@@ -106,7 +106,7 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
                    guard:bool=True, # Take the guard that a checkpoint holds?
                   ): # Predictor, or Ensemble of several
     "Load the checkpoints of a configuration, each once."
-    from cxr_nbdev.predictors import Ensemble
+    from cxr_nbdev.predict import Ensemble
     found = [_load_one(file, config, guard) for file in config.checkpoints]
     if config.window:
         for p in found: p.window = config.window
@@ -206,8 +206,7 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
     from cxr_nbdev.report import summary_text, write_report
     check_class_options(predictor, config)
     config, cam_note = _check_maps(predictor, config)
-    config = replace(config, manifest=_run_manifest(config))
-    out, manifest = _evaluation_folder(config, predictor), config.manifest
+    out, manifest = _evaluation_folder(config, predictor), _run_manifest(config)
     data = _own_classes(predictor, scan_and_report(config.data_dir, log, options=config), config, log)
     if metrics := former_metrics(predictor, data, out, config, manifest):
         log(f'{printable(out)}: measured before; what is missing is made now')
@@ -225,20 +224,30 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
 def calibrate(config:CalibrateConfig, # `checkpoint` is needed
               log:Callable=print_line, # Called with each line for the user
               progress:bool=True, # Draw a bar on stderr, where that is a terminal?
-             )->dict: # From `calibrate_checkpoint`: operating points and calibration
+             )->dict|None: # From `calibrate_checkpoint`: operating points and calibration; None with `guard_from`
     "Fix operating points, calibration and guard on the images of a run, and store them in its checkpoint."
     from cxr_nbdev.train import GUARD, calibrate_run, log_guard, log_points
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
+    if c.guard_from: return _calibrate_guard(c, log)
     stored, guard = calibrate_run(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress, c.state_key,
                                   model=c.model, device=c.device, bs=c.batch_size)
     views = ', five shapes each' if c.tta else ''
-    what = 'points and calibration' if stored['points'] else 'calibration'
-    log(f"{c.checkpoint}: {what} from {stored['n']} validation images{views}")
+    log(f"{c.checkpoint}: points and calibration from {stored['n']} validation images{views}")
     log_points(stored, log)
     if isinstance(guard, BadInput): log(f'no {GUARD} is stored: {guard}')
     else: log_guard(guard, log)
     return stored
+
+# %% ../nbs/pipeline/01_pipeline.ipynb #8b6af17d
+def _calibrate_guard(config:CalibrateConfig, log:Callable):
+    "Fit the guard on the folder `guard_from`; points and calibration stay."
+    from cxr_nbdev.train import log_guard, store_site_guard
+    guard, left_out = store_site_guard(config.checkpoint, config.guard_from, window=config.window, model=config.model,
+                                       state_key=config.state_key)
+    for line in left_out: log(f'left out: {line}')
+    log_guard(guard, log)
+    log('operating points and calibration are as before; whether they fit these images, only labelled ones can tell')
 
 # %% ../nbs/pipeline/01_pipeline.ipynb #3bde0927
 def compare(config:CompareConfig|None=None, # None for the defaults
@@ -255,18 +264,31 @@ def compare(config:CompareConfig|None=None, # None for the defaults
 # %% ../nbs/pipeline/01_pipeline.ipynb #6aa90556
 def _prediction_line(row, positive:str)->str:
     "The line of one image."
-    if row.unlike_radiograph >= 1:
-        how = f'unlike the training images ({row.unlike_radiograph:.2f}; the limit is 1)'
-        return f'{printable(row.file)}: {row.prediction}, {how}'
-    return f'{printable(row.file)}: {row.prediction}, P({positive}) = {row.probability:.4f}'
+    from cxr_nbdev.predict import ABSTAIN
+    scope = f', {row.scope} ({row.reason})' if row.reason else ''
+    if row.prediction == ABSTAIN: return f'{printable(row.file)}: {row.prediction}{scope}'
+    return f'{printable(row.file)}: {row.prediction}, P({positive}) = {row.probability:.4f}{scope}'
+
+def _scope_notices(table)->list:
+    "How many images were abstained from, how many are marked, and what to do about it."
+    from cxr_nbdev.predict import ABSTAIN
+    from cxr_nbdev.scope import OUTSIDE, count_reasons
+    out = table.prediction == ABSTAIN
+    outside, n, notices = table[(table.scope == OUTSIDE) & ~out], len(table), []
+    if out.any():
+        why = ', '.join(table.scope[out].unique())
+        notices.append(f'abstained from {out.sum()} of {n} images: {why}; predict them all the same with --no-guard')
+    if len(outside):
+        reasons = count_reasons(outside.reason)
+        notices.append(f'{len(outside)} of {n} images: {OUTSIDE} ({reasons}); their predictions may be worse than '
+                       'measured. Mend the reason where you can. If your own radiographs are usually so, '
+                       'cxr_calibrate --guard-from FOLDER fits the guard to them')
+    return notices
 
 def _prediction_notices(table, guarded:bool, config:PredictConfig)->list:
     "What a reader of predictions has to know."
     notices = [f'left out: {line}' for line in table.attrs['bad']]
-    flagged = int((table.unlike_radiograph >= 1).sum())
-    if flagged:
-        notices.append(f'abstained from {flagged} of {len(table)} images, which are unlike the training images; '
-                       'predict them all the same with --no-guard')
+    notices += _scope_notices(table)
     if not guarded and not config.no_guard:
         notices.append('the checkpoint holds no guard, so images that are no radiographs get a prediction too; '
                        'cxr_calibrate stores one')
@@ -319,9 +341,9 @@ def _check_output(path:str|Path, force:bool):
 def predict(config:PredictConfig, # `images` and `checkpoint` are needed
             log:Callable=print_line, # Called with the line of each image
             notify:Callable=print_notice, # Called with each notice
-           ): # DataFrame: file, probability, prediction, unlike_radiograph
+           ): # DataFrame: file, probability, prediction, unlike_radiograph, scope, reason
     "Predict the probability of PNEUMONIA for image files."
-    from cxr_nbdev.predictors import search_images
+    from cxr_nbdev.predict import search_images
     c = check_predict_config(config)
     if c.output: _check_output(c.output, c.force)
     images, others = search_images(_given_names(c.images))
@@ -329,9 +351,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
     for notice in _not_frontal(images): notify(notice)
     table = predictor.predict(images, progress=len(images) > predictor.bs, skip_bad=c.skip_bad)
     if c.output: write_table(table, c.output, new=not c.force)
-    for row in table.itertuples():
-        named = predictor.classes[1] if len(predictor.classes) == 2 else row.prediction
-        log(_prediction_line(row, named))
+    for row in table.itertuples(): log(_prediction_line(row, predictor.classes[1]))
     for notice in _passed_over(others) + _prediction_notices(table, bool(predictor.guard), c): notify(notice)
     return table
 
@@ -353,8 +373,7 @@ def export(config:ExportConfig, # `checkpoint` is needed
            log:Callable=print_line, # Called with each line for the user
           )->Path: # The file
     "Export a checkpoint to ONNX, with classes, thresholds, calibration and guard inside."
-    from cxr_nbdev.onnx_export import export_onnx, quantize_onnx
-    from cxr_nbdev.onnx_models import OnnxPredictor
+    from cxr_nbdev.onnx_models import OnnxPredictor, export_onnx, quantize_onnx
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
     if c.int8 and not c.data_dir: raise BadInput('--int8: ranges are measured on training images; add --data-dir')

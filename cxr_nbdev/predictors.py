@@ -16,7 +16,7 @@ from .layout import is_image_file
 from .images import classes, read_images
 from .operating import OperatingPoint
 from .guard import Guard
-from .scope import NO_CHEST, Verdict, judge
+from .scope import Verdict, judge
 
 # %% ../nbs/inference/04_predictors.ipynb #fdacd7d6
 class BasePredictor:
@@ -95,7 +95,7 @@ def _accepted(self:BasePredictor, read:Iterator, skip_bad:bool, rows:list, bad:l
         if error or (bad and not skip_bad): continue # after a bad one the rest are only tried
         verdict = judge(self.guard, image)
         rows.append((Path(path).as_posix(), verdict))
-        if verdict.scope != NO_CHEST: yield image
+        if not verdict.abstain: yield image
 
 # %% ../nbs/inference/04_predictors.ipynb #1d7e42ec
 @patch
@@ -110,7 +110,7 @@ def predict(self:BasePredictor,
     found = self._predict_stream(self._accepted(_read_with_bar(paths, progress, self.window), skip_bad, rows, bad))
     if bad and not skip_bad: raise _unreadable(bad, len(paths))
     verdicts = pd.DataFrame([verdict for _, verdict in rows], columns=Verdict._fields)
-    flagged = (verdicts.scope == NO_CHEST).to_numpy(bool)
+    flagged = verdicts.abstain.to_numpy(bool)
     p = np.full((len(rows), *found.shape[1:]), np.nan)
     p[~flagged] = found
     guarded = dict(unlike_radiograph=verdicts.unlike.astype(float), scope=verdicts.scope, reason=verdicts.reason)

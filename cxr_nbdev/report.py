@@ -46,7 +46,8 @@ def _guard_rows(metrics:dict)->list:
     guard = metrics.get('guard')
     if not guard: return []
     share = f"{guard['flagged']} of {guard['n']}, {_percent(guard['share'], guard['interval'])}"
-    return [('Flagged as unlike the training images', f'{share}; counted, not left out')]
+    of = ''.join(f"; {scope}: {found['flagged']}" for scope, found in guard.get('verdicts', {}).items())
+    return [('Flagged as unlike the training images', f'{share}; counted, not left out{of}')]
 
 def summary_rows(metrics:dict, # From `evaluate`
                 )->list: # Pairs of texts: name, value with its interval

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WORTH_A_CACHE', 'GUARD', 'scan_data', 'split_data', 'build', 'RunState', 'peak_memory', 'best_line', 'fit_points',
            'log_points', 'log_guard', 'fit_decisions', 'store_decisions', 'train', 'calibrate_checkpoint',
-           'calibrate_run', 'store_guard', 'suggest_lr']
+           'calibrate_run', 'store_guard', 'store_site_guard', 'suggest_lr']
 
 # %% ../nbs/pipeline/00_train.ipynb #6e9d2acd
 import contextlib, shlex, shutil, time
@@ -35,8 +35,9 @@ from .callbacks import score_labels, shows_bars, without_bars
 from .learner import find_lr, fit, make_learner, probe
 from .operating import operating_points
 from .calibration import calibrate, fit_calibration
-from .guard import Guard, fit_guard, guard_sample
-from .predict import Predictor
+from .guard import Guard, guard_sample
+from .scope import describe_fit, fit_scope, fit_site, site_chests
+from .predict import Predictor, find_images
 
 # %% ../nbs/pipeline/00_train.ipynb #d4bbcc07
 def scan_data(config:TrainConfig, # Checked
@@ -257,8 +258,7 @@ def log_guard(guard:Guard, # Stored
               log, # Called with one line
              ):
     "Report what a guard was fitted on."
-    log(f'{GUARD}: fitted on {guard.n} training images, limit set by {guard.n_held} held-out ones, '
-        'stored in the checkpoint')
+    log(f'{GUARD}: {describe_fit(guard)}, stored in the checkpoint')
 
 # %% ../nbs/pipeline/00_train.ipynb #9a48954d
 def fit_decisions(predictor:Predictor, # Without a guard
@@ -272,7 +272,7 @@ def fit_decisions(predictor:Predictor, # Without a guard
         try: return fit(*args, **kw)
         except BadInput as e: return e
     return dict(operating=attempt(fit_points, rows, p, predictor.tta, predictor.classes),
-                guard=attempt(fit_guard, data.table, data.root, images=samples, window=predictor.window))
+                guard=attempt(fit_scope, data.table, data.root, images=samples, window=predictor.window))
 
 # %% ../nbs/pipeline/00_train.ipynb #3f864398
 def store_decisions(checkpoint:Path, # best_model.pth of a run
@@ -506,9 +506,34 @@ def store_guard(checkpoint:str|Path, # best_model.pth of a run; gets the guard, 
     _, meta = load_checkpoint(checkpoint, model, state_key=state_key) # before the work: it may be unreadable
     check_room(checkpoint)
     data = DataSet.from_manifest(_find_manifest(checkpoint, manifest, root), root)
-    stored = fit_guard(data.table, data.root, seed, window=meta['cxr'].get('window'))
+    stored = fit_scope(data.table, data.root, seed, window=meta['cxr'].get('window'))
     with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, state_key, guard=stored)
     return Guard(stored, checkpoint)
+
+# %% ../nbs/pipeline/00_train.ipynb #6a4cda11
+def store_site_guard(checkpoint:str|Path, # Any checkpoint; gets the guard, and keeps all else
+                     folder:str|Path, # Chest radiographs of a site, without labels
+                     seed:int=0, # Of the fit
+                     window:list|None=None, # Centre and width of DICOM images; None: as in training
+                     model:str|None=None, # Name of the model, where the checkpoint does not say
+                     state_key:str|None=None, # Part of the file that holds the weights, where several could
+                    )->tuple: # (Guard that was stored, messages about images that are left out)
+    "Fit a guard on a site's own images and store it in a checkpoint; the folder's name is not stored."
+    checkpoint = Path(checkpoint)
+    _, meta = load_checkpoint(checkpoint, model, state_key=state_key)
+    check_room(checkpoint)
+    stored, samples, left_out = meta['cxr'], [], []
+    for _, image, error in read_images(find_images([folder]), window=window or stored.get('window')):
+        if error: left_out.append(str(error))
+        else: samples.append(guard_sample(image))
+    former = Guard(stored['guard'], checkpoint) if stored.get('guard') else None
+    known = site_chests(samples, former)
+    if len(known) < len(samples):
+        left_out.append(f'{len(samples) - len(known)} of {len(samples)} images, which the former guard takes for no '
+                        'chest radiographs')
+    fitted = fit_site(known, seed)
+    with locked_folder(checkpoint.parent): update_checkpoint(checkpoint, state_key, guard=fitted)
+    return Guard(fitted, checkpoint), left_out
 
 # %% ../nbs/pipeline/00_train.ipynb #8ebbc252
 def _lr_figure(curve:pd.DataFrame, lr:float):

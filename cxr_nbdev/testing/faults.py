@@ -45,7 +45,7 @@ class Run:
     def text(self, kind='err'): return Path(f'{self.log}.{kind}').read_text(encoding='utf-8', errors='replace')
     def end(self):
         "Wait for the end; its exit code, negative where a signal killed it."
-        self.process.join(120)
+        self.process.join(600) # on a machine with much else to do
         if self.process.exitcode is None: self.process.kill()
         return self.process.exitcode
     def ends(self, code, *texts):

@@ -87,7 +87,7 @@ def main():
     from cxr_nbdev.stats import auc
     data = DataSet.scan(args.data_dir)
     rows = data.part('test')
-    if args.n: rows = rows.sample(args.n, random_state=0)
+    if args.n: rows = rows.groupby('label').sample(max(1, args.n//2), random_state=0)
     predictor = Predictor.load(args.checkpoint, guard=False)
     p = predict_all(predictor, rows, data.paths(rows))
     y, jpeg = is_positive(rows.label), p['viewer_jpeg']

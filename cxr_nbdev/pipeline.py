@@ -73,7 +73,8 @@ def train(config:TrainConfig|None=None, # None for the defaults
     from cxr_nbdev.train import train as train_on
     out = train_on(c, log, data=data)
     folder, best, results = map(shell_quote, (c.data_dir, out/'best_model.pth', Path('evaluation')/out.name))
-    log(f'next: cxr_evaluate --data-dir {folder}{data_flags(c)} --model {c.model} --checkpoint {best} '
+    manifest = f" --manifest {shell_quote(out/'split.csv')}" if c.manifest else '' # it may be all that tells the data
+    log(f'next: cxr_evaluate --data-dir {folder}{data_flags(c)}{manifest} --model {c.model} --checkpoint {best} '
         f'--generate-grad-cam --output-dir {results}')
     return out
 

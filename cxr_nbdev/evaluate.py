@@ -87,8 +87,10 @@ def predictor_labels(labels:object, # Names of classes, one an image
     if set(known) <= set(classes): return list(labels)
     if len(known) == len(classes) == 2: return [classes[known.index(label)] for label in labels]
     there, here = (', '.join(printable(name, 30) for name in names) for names in (classes, known))
-    raise DataError(f'the checkpoint knows the classes {there}, and the images have {here}; give the data set of that '
-                    'model (as --classes kinds), or name the logits with --class-names')
+    kinds, fix = {'BACTERIAL', 'VIRAL'}, 'give the data set of that model, or name the logits with --class-names'
+    if kinds <= set(known): fix = 'leave out --classes kinds'
+    elif kinds <= set(classes): fix = 'add --classes kinds'
+    raise DataError(f'the checkpoint knows the classes {there}, and the images have {here}; {fix}')
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #8402db24
 def prediction_table(predictor:Predictor|Ensemble, # The model, or several
@@ -291,7 +293,8 @@ def _evaluate(predictor, rows:pd.DataFrame, data:DataSet, config:EvalConfig, pro
         versions=package_versions('cxr_nbdev', 'torch', 'timm', 'sklearn', 'numpy'),
         errors=confident_errors(table, rows, predictor), guard=flagged_images(rows, verdicts))
     if config.shortcuts:
-        metrics['shortcuts'] = shortcut_tests(predictor, rows, data.root, progress=progress, images=squares)
+        metrics['shortcuts'] = shortcut_tests(predictor, rows.assign(label=table.label), data.root, progress=progress,
+                                              images=squares)
         metrics['shortcuts']['patients'] = metrics['patients']
     return table, metrics
 

@@ -107,7 +107,7 @@ def load_predictor(config, # EvalConfig or PredictConfig, checked
                    guard:bool=True, # Take the guard that a checkpoint holds?
                   ): # Predictor, or Ensemble of several
     "Load the checkpoints of a configuration, each once."
-    from cxr_nbdev.predict import Ensemble
+    from cxr_nbdev.predictors import Ensemble
     found = [_load_one(file, config, guard) for file in config.checkpoints]
     if config.window:
         for p in found: p.window = config.window
@@ -207,7 +207,8 @@ def evaluate(config:EvalConfig, # `checkpoint` is needed
     from cxr_nbdev.report import summary_text, write_report
     check_class_options(predictor, config)
     config, cam_note = _check_maps(predictor, config)
-    out, manifest = _evaluation_folder(config, predictor), _run_manifest(config)
+    config = replace(config, manifest=_run_manifest(config))
+    out, manifest = _evaluation_folder(config, predictor), config.manifest
     data = _own_classes(predictor, scan_and_report(config.data_dir, log, options=config), config, log)
     if metrics := former_metrics(predictor, data, out, config, manifest):
         log(f'{printable(out)}: measured before; what is missing is made now')
@@ -234,7 +235,8 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
     stored, guard = calibrate_run(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress, c.state_key,
                                   model=c.model, device=c.device, bs=c.batch_size)
     views = ', five shapes each' if c.tta else ''
-    log(f"{c.checkpoint}: points and calibration from {stored['n']} validation images{views}")
+    what = 'points and calibration' if stored['points'] else 'calibration'
+    log(f"{c.checkpoint}: {what} from {stored['n']} validation images{views}")
     log_points(stored, log)
     if isinstance(guard, BadInput): log(f'no {GUARD} is stored: {guard}')
     else: log_guard(guard, log)
@@ -265,14 +267,14 @@ def compare(config:CompareConfig|None=None, # None for the defaults
 # %% ../nbs/pipeline/01_pipeline.ipynb #6aa90556
 def _prediction_line(row, positive:str)->str:
     "The line of one image."
-    from cxr_nbdev.predict import ABSTAIN
+    from cxr_nbdev.predictors import ABSTAIN
     scope = f', {row.scope} ({row.reason})' if row.reason else ''
     if row.prediction == ABSTAIN: return f'{printable(row.file)}: {row.prediction}{scope}'
     return f'{printable(row.file)}: {row.prediction}, P({positive}) = {row.probability:.4f}{scope}'
 
 def _scope_notices(table)->list:
     "How many images were abstained from, how many are marked, and what to do about it."
-    from cxr_nbdev.predict import ABSTAIN
+    from cxr_nbdev.predictors import ABSTAIN
     from cxr_nbdev.scope import OUTSIDE, count_reasons
     out = table.prediction == ABSTAIN
     outside, n, notices = table[(table.scope == OUTSIDE) & ~out], len(table), []
@@ -344,7 +346,7 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
             notify:Callable=print_notice, # Called with each notice
            ): # DataFrame: file, probability, prediction, unlike_radiograph, scope, reason
     "Predict the probability of PNEUMONIA for image files."
-    from cxr_nbdev.predict import search_images
+    from cxr_nbdev.predictors import search_images
     c = check_predict_config(config)
     if c.output: _check_output(c.output, c.force)
     images, others = search_images(_given_names(c.images))
@@ -352,7 +354,9 @@ def predict(config:PredictConfig, # `images` and `checkpoint` are needed
     for notice in _not_frontal(images): notify(notice)
     table = predictor.predict(images, progress=len(images) > predictor.bs, skip_bad=c.skip_bad)
     if c.output: write_table(table, c.output, new=not c.force)
-    for row in table.itertuples(): log(_prediction_line(row, predictor.classes[1]))
+    for row in table.itertuples():
+        named = predictor.classes[1] if len(predictor.classes) == 2 else row.prediction
+        log(_prediction_line(row, named))
     for notice in _passed_over(others) + _prediction_notices(table, bool(predictor.guard), c): notify(notice)
     return table
 
@@ -374,7 +378,8 @@ def export(config:ExportConfig, # `checkpoint` is needed
            log:Callable=print_line, # Called with each line for the user
           )->Path: # The file
     "Export a checkpoint to ONNX, with classes, thresholds, calibration and guard inside."
-    from cxr_nbdev.onnx_models import OnnxPredictor, export_onnx, quantize_onnx
+    from cxr_nbdev.onnx_export import export_onnx, quantize_onnx
+    from cxr_nbdev.onnx_models import OnnxPredictor
     c = config
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
     if c.int8 and not c.data_dir: raise BadInput('--int8: ranges are measured on training images; add --data-dir')

@@ -198,9 +198,15 @@ def _hidden(path):
         os.seteuid(user)
         path.chmod(mode)
 
+def _open_folder():
+    "The folder for temporary files, or the first above it that every user may enter."
+    folder = Path(tempfile.gettempdir()).resolve()
+    while not all(part.stat().st_mode & 1 for part in (folder, *folder.parents)): folder = folder.parent
+    return folder
+
 def _right_cases(cases):
     "Row 15: a file, a folder and a whole data set that may not be read."
-    with tempfile.TemporaryDirectory() as above:
+    with tempfile.TemporaryDirectory(dir=_open_folder()) as above:
         os.chmod(above, 0o755) # others may enter it
         root = small_tree(Path(above)/'tree', 2)
         file = next((root/'test'/'PNEUMONIA').iterdir())

@@ -9,7 +9,7 @@ __all__ = ['DISK_ERRNOS', 'OVERWRITE_FIX', 'LOCK', 'CxrError', 'BadInput', 'Data
            'locked_folder', 'set_seed', 'pick_device']
 
 # %% ../nbs/00_core.ipynb #d85f61f5
-import contextlib, errno, hashlib, importlib, json, math, os, platform, random, re, tempfile
+import contextlib, errno, hashlib, importlib.metadata, json, math, os, platform, random, re, sys, tempfile
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #23b06484
@@ -175,9 +175,14 @@ def package_versions(*names:str, # Names that can be imported, as torch
     "Read the versions of packages."
     versions = {}
     for name in names:
-        try: versions[name] = str(importlib.import_module(name).__version__)
-        except ImportError: versions[name] = None
+        try: versions[name] = _version(name)
+        except importlib.metadata.PackageNotFoundError: versions[name] = None
     return dict(versions, python=platform.python_version())
+
+def _version(name:str)->str:
+    "The version of a package, without importing it for that."
+    if loaded := getattr(sys.modules.get(name), '__version__', None): return str(loaded)
+    return importlib.metadata.version(dict(sklearn='scikit-learn').get(name, name))
 
 # %% ../nbs/00_core.ipynb #187eaefa
 OVERWRITE_FIX = 'name another folder, or add --force to overwrite'

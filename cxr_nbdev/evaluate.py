@@ -24,7 +24,7 @@ from .paired import delong_interval
 from .images import read_images, summarise_pixels, to_square
 from .dataset import DataSet, is_positive, set_hash, unreadable_images
 from .layout import classes, splits
-from .predict import Ensemble, Predictor
+from .predictors import BasePredictor
 from .scope import NO_CHEST, OUTSIDE, USUAL, count_reasons, judge
 from .dataset import count_shared
 from .metrics import all_metrics, binary_metrics, reference_metrics
@@ -64,7 +64,7 @@ def _read_all(paths:list, progress:bool, window:list|None)->Iterator:
         if error: raise error
         yield image
 
-def predict_once(predictor:Predictor|Ensemble, # The model, or several
+def predict_once(predictor:BasePredictor, # The model, or several
                  paths:list, # Image files
                  progress:bool=False, # Draw a bar on stderr, where that is a terminal?
                  keep:tuple=(), # Sides, pixels, of square copies to keep
@@ -93,7 +93,7 @@ def predictor_labels(labels:object, # Names of classes, one an image
     raise DataError(f'the checkpoint knows the classes {there}, and the images have {here}; {fix}')
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #8402db24
-def prediction_table(predictor:Predictor|Ensemble, # The model, or several
+def prediction_table(predictor:BasePredictor, # The model, or several
                      rows:pd.DataFrame, # file, label, patient
                      p:np.ndarray, # As `predict_batch` gives them: (n,), or (n,K) for K > 2 classes
                      known:list|None=None, # Classes of the data set, in order; None: NORMAL and PNEUMONIA
@@ -103,7 +103,7 @@ def prediction_table(predictor:Predictor|Ensemble, # The model, or several
     label = predictor_labels(rows.label, known or (classes if len(names) == 2 else names), names)
     return pd.DataFrame(dict(file=rows.file, patient=rows.patient, label=label, **predictor.columns(p)))
 
-def predict_table(predictor:Predictor|Ensemble, # The model, or several
+def predict_table(predictor:BasePredictor, # The model, or several
                   rows:pd.DataFrame, # file, label, patient
                   root:Path, # Folder that `file` is relative to
                   progress:bool=False, # Draw a bar on stderr, where that is a terminal?
@@ -133,7 +133,7 @@ def _own_names(notes:dict, names:list)->dict:
     def renamed(text): return re.sub('|'.join(own), lambda m: own[m[0]], text)
     return {name: renamed(text) for name, text in notes.items()}
 
-def _origin(predictor:Predictor|Ensemble, split:str)->dict:
+def _origin(predictor:BasePredictor, split:str)->dict:
     "Which model, input, split, checkpoint and threshold the predictions come from."
     info = predictor.info
     return dict(model=info['model'], size=predictor.size, classes=predictor.classes, split=split,
@@ -142,7 +142,7 @@ def _origin(predictor:Predictor|Ensemble, split:str)->dict:
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #e4dfeda0
 def compute_metrics(table:pd.DataFrame, # From `predict_table`
-                    predictor:Predictor|Ensemble, # That made it
+                    predictor:BasePredictor, # That made it
                     rows:pd.DataFrame, # The same images: kind, hash
                     split:str='test', # For the record
                     n_boot:int=2000, # Bootstrap samples of patients
@@ -162,7 +162,7 @@ def compute_metrics(table:pd.DataFrame, # From `predict_table`
             'sensitivity_by_kind': by_kind, **_origin(predictor, split), 'test_hash': set_hash(rows)}
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #4ea5c83f
-def _class_metrics(table:pd.DataFrame, predictor:Predictor|Ensemble, rows:pd.DataFrame, split:str, n_boot:int)->dict:
+def _class_metrics(table:pd.DataFrame, predictor:BasePredictor, rows:pd.DataFrame, split:str, n_boot:int)->dict:
     "`compute_metrics` of K > 2 classes."
     y, p = class_arrays(table, predictor.classes)
     ours = multiclass_metrics(y, p, predictor.classes, table.patient.to_numpy(), n_boot)
@@ -204,7 +204,7 @@ def flagged_images(rows:pd.DataFrame, # file
 # %% ../nbs/evaluation/05_evaluate.ipynb #a5a2d14e
 def confident_errors(table:pd.DataFrame, # From `predict_table`
                      rows:pd.DataFrame, # The same images: kind
-                     predictor:Predictor|Ensemble, # Whose errors
+                     predictor:BasePredictor, # Whose errors
                      n:int=5, # Of each sort; of K > 2 classes twice as many, of one sort
                     )->dict: # false_alarms, misses; of K > 2 classes `wrong`: lists of dict, most confident first
     "List the wrong predictions that were made with most confidence."
@@ -302,7 +302,7 @@ def _shared(rows:pd.DataFrame, data:DataSet, config:EvalConfig)->dict|None:
     "What the rows share with the training images; None where no part of the data set was trained on."
     return None if config.split == 'all' and not config.manifest else count_shared(rows, data, config.manifest)
 
-def check_class_options(predictor:Predictor|Ensemble, # The model, or several
+def check_class_options(predictor:BasePredictor, # The model, or several
                         config:EvalConfig, # Of the evaluation
                        ):
     "Refuse options that are about two classes, where there are more."
@@ -323,7 +323,7 @@ def _remove_if_bare(folder:Path):
         folder.rmdir()
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #b3f3553a
-def evaluate(predictor:Predictor|Ensemble, # The model, or several
+def evaluate(predictor:BasePredictor, # The model, or several
              data:DataSet|str|Path, # Data set, or its folder
              out:str|Path, # Folder for the results
              config:EvalConfig|None=None, # Its fields about data, statistics and output are used; None: defaults
@@ -346,7 +346,7 @@ def evaluate(predictor:Predictor|Ensemble, # The model, or several
     return metrics
 
 # %% ../nbs/evaluation/05_evaluate.ipynb #8f3cebea
-def former_metrics(predictor:Predictor|Ensemble, # The model, or several
+def former_metrics(predictor:BasePredictor, # The model, or several
                    data:DataSet, # Data set
                    out:str|Path, # Folder of the results
                    config:EvalConfig, # Of the evaluation

@@ -233,7 +233,7 @@ def calibrate(config:CalibrateConfig, # `checkpoint` is needed
     if not c.checkpoint: raise BadInput('--checkpoint: none is named; give the best_model.pth of a run')
     if c.guard_from: return _calibrate_guard(c, log)
     stored, guard = calibrate_run(c.checkpoint, c.data_dir, c.manifest, c.tta, c.default, progress, c.state_key,
-                                  model=c.model, device=c.device, bs=c.batch_size)
+                                  model=c.model, device=c.device, bs=c.batch_size, window=c.window)
     views = ', five shapes each' if c.tta else ''
     what = 'points and calibration' if stored['points'] else 'calibration'
     log(f"{c.checkpoint}: {what} from {stored['n']} validation images{views}")

@@ -17,7 +17,8 @@ from .core import BadInput
 from .images import affine_image
 from .phantom import draw_phantom
 from .guard import LEAST, OTHERS, Guard, crop_part, draw_non_radiograph
-from .guard import _array, _blurred_noise, _directions, _pooled, _shuffled, _stretched, _text
+from .guard import blurred_noise, decode_array, edge_directions, encode_array, pooled, shuffled_tiles
+from .guard import stretched
 from .guard import fit_samples, guard_sample, guard_samples
 
 # %% ../nbs/inference/03_scope.ipynb #6bc2001b
@@ -48,8 +49,8 @@ def chest_features(image:np.ndarray, # (h,w) uint8
     count = np.bincount(a.ravel(), minlength=256)
     flat = ((2*np.cumsum(count) - count)/a.size - 1)[a] # ranks from -1 to 1
     even = (a - a.mean())/(a.std() + 4) # 4 grey levels: a blank image stays blank
-    steep, calm = _directions(flat)
-    parts = [_pooled(flat, 4).ravel(), _pooled(even.clip(-3, 3), 8).ravel(), steep, [calm]]
+    steep, calm = edge_directions(flat)
+    parts = [pooled(flat, 4).ravel(), pooled(even.clip(-3, 3), 8).ravel(), steep, [calm]]
     return np.concatenate(parts).astype(np.float32)
 
 # %% ../nbs/inference/03_scope.ipynb #267be729
@@ -164,8 +165,8 @@ def _body(rng)->np.ndarray:
         if rng.random() < .5: a += rng.uniform(.2, .8)*np.exp(-((r - 1)/rng.uniform(.05, .3))**2)
         else: a *= 1 - rng.uniform(.3, .9)*np.clip(1.4 - r, 0, 1)
     if rng.random() < .5: a = a + np.roll(a[:,::-1], int(rng.integers(-6, 7)), 1) # alike left and right
-    a = a*(1 + rng.uniform(0, .25)*_blurred_noise(rng, n, int(rng.integers(4, 30))))
-    a = a + rng.uniform(0, .1)*_blurred_noise(rng, n, 12)
+    a = a*(1 + rng.uniform(0, .25)*blurred_noise(rng, n, int(rng.integers(4, 30))))
+    a = a + rng.uniform(0, .1)*blurred_noise(rng, n, 12)
     return (255*a/max(np.percentile(a, 99.5), .1)).clip(0, 255).astype(np.uint8)
 
 def _section(rng)->np.ndarray:
@@ -176,20 +177,20 @@ def _section(rng)->np.ndarray:
     for _ in range(rng.integers(1, 9)):
         (cy, cx), (ry, rx) = rng.uniform(-.6, .6, 2), rng.uniform(.04, .45, 2)
         for side in sides: a = np.where((np.hypot((x - side*cx)/rx, (y - cy)/ry) < 1) & (r < .95), rng.uniform(0, 1), a)
-    a = a + rng.uniform(0, .15)*_blurred_noise(rng, _WORK, int(rng.integers(5, 30)))*(r < .9)
+    a = a + rng.uniform(0, .15)*blurred_noise(rng, _WORK, int(rng.integers(5, 30)))*(r < .9)
     if rng.random() < .6: a = a + rng.uniform(.2, 1)*np.exp(-((r - .97)/rng.uniform(.02, .08))**2)
     return (255*a.clip(0, 1)).astype(np.uint8)
 
 # %% ../nbs/inference/03_scope.ipynb #43a61c27
 def _symmetric(rng)->np.ndarray:
     "Clouds and blobs, mostly alike left and right."
-    a = sum(_blurred_noise(rng, _WORK, c)*c**-rng.uniform(0, 1.2) for c in (3, 5, 9, 17, 33))
+    a = sum(blurred_noise(rng, _WORK, c)*c**-rng.uniform(0, 1.2) for c in (3, 5, 9, 17, 33))
     a = a + a[:,::-1]*rng.choice([0, 1, 1])
     y, x = np.mgrid[-1:1:_WORK*1j, -1:1:_WORK*1j]
     for _ in range(rng.integers(0, 4)):
         (cy, cx), (ry, rx) = rng.uniform(-.7, .7, 2), rng.uniform(.1, .6, 2)
         a = a + rng.normal(0, 2)*sum(np.hypot((x - s*cx)/rx, (y - cy)/ry) < 1 for s in (-1, 1))
-    return _stretched(a)
+    return stretched(a)
 
 def _chart(rng)->np.ndarray:
     "Bars, lines, boxes and rows of writing."
@@ -230,7 +231,7 @@ def _no_upright_chest(bases:np.ndarray, rng)->np.ndarray:
     a = _chest(bases, rng)
     if kind == 'turned': return np.ascontiguousarray(np.rot90(a, rng.integers(1, 4)))
     if kind == 'slanted': return affine_image(a, rng.choice([-1, 1])*rng.uniform(28, 155))
-    return 255 - a if kind == 'inverted' else _shuffled(a, rng)
+    return 255 - a if kind == 'inverted' else shuffled_tiles(a, rng)
 
 def made_images(bases:np.ndarray, # Upright chest radiographs, (n,h,h) uint8
                 n:int, # How many to make
@@ -265,7 +266,7 @@ def _chest_net(fit:list, held:list, rng)->dict:
         m.fit((x - mean)/spread, y)
     w = m.coefs_[0]/spread[:,None]
     net = dict(w1=w, b1=m.intercepts_[0] - mean@w, w2=m.coefs_[1][:,0], b2=m.intercepts_[1])
-    net = {name: _array(_text(a)) for name, a in net.items()} # as it will be stored
+    net = {name: decode_array(encode_array(a)) for name, a in net.items()} # as it will be stored
     chests, _ = made_images(_bases(held, 20_000, _PHANTOMS//6), max(300, min(1000, 2*len(held))), rng, 1.)
     return net | dict(limit=float(np.quantile(chest_scores(chests, net), _MISSED)))
 
@@ -372,7 +373,7 @@ def _noted(fit:list, held:list, rng, source:str)->dict:
     side = float(np.quantile([min(s.shape) for s in samples], .01))
     levels = np.mean([_levels(s.small) for s in samples], 0).round(1).tolist()
     return dict(format=1, limit=limit, side=side, levels=levels, n=len(samples), source=source,
-                net={name: _text(a) for name, a in net.items()})
+                net={name: encode_array(a) for name, a in net.items()})
 
 def fit_scope(table:pd.DataFrame, # Rows with file, patient and `use`; those of train and valid are taken
               root:str|Path, # Data set that `file` is relative to

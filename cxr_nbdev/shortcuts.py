@@ -19,7 +19,7 @@ from .paired import delong_interval, delong_test, holm, paired_bootstrap, thresh
 from .images import affine_image, classes, read_square
 from .dataset import is_positive
 from .patients import Identity
-from .predict import Ensemble, Predictor
+from .predictors import BasePredictor
 from .lungs import average_lungs, dilated, lung_mask, lung_masks, resize_mask
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #4a67a497
@@ -89,14 +89,14 @@ def change_image(image:np.ndarray, # Radiograph, (h,w) uint8
     return CHANGES[name][1](image, lungs)
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #4d830764
-def _read(predictor:Predictor|Ensemble, paths:list)->dict:
+def _read(predictor:BasePredictor, paths:list)->dict:
     "Read all files once for each input size: lists of (size,size) uint8."
     sizes = {m.size for m in getattr(predictor, 'predictors', [predictor])}
     def square(path, side): return np.asarray(read_square(path, side, predictor.window))
     def squares(side): return list(pool.map(lambda path: square(path, side), paths))
     with ThreadPoolExecutor(4) as pool: return {side: squares(side) for side in sizes}
 
-def _predict_changed(predictor:Predictor|Ensemble, squares:dict, lungs:list|None, name:str)->np.ndarray:
+def _predict_changed(predictor:BasePredictor, squares:dict, lungs:list|None, name:str)->np.ndarray:
     "Predict changed images: probabilities of PNEUMONIA, (n,)."
     def probabilities(member):
         images = squares[member.size]
@@ -164,7 +164,7 @@ def _mask_source(masks)->str:
     return 'a function' if callable(masks) else 'a folder of masks'
 
 # %% ../nbs/evaluation/03_shortcuts.ipynb #232749f3
-def shortcut_tests(predictor:Predictor|Ensemble, # The model, or several
+def shortcut_tests(predictor:BasePredictor, # The model, or several
                    rows:pd.DataFrame, # file, label (of the predictor's classes, or NORMAL and PNEUMONIA), patient
                    root:str|Path, # Folder that `file` is relative to
                    n_boot:int=1000, # Resamples of patients for the intervals

@@ -20,7 +20,7 @@ from .core import BadInput, CheckpointError, DataError, atomic_path, disk_errors
 from .core import package_versions, pick_device, printable, read_json, set_seed, write_json
 from .config import POINTS, TrainConfig, check_config, check_resume, load_config, save_config
 from .images import classes, read_images, summarise_pixels
-from .dataset import DataSet, class_numbers, class_weights, count_overlaps, describe_data, read_manifest
+from .dataset import DataSet, class_numbers, class_weights, describe_data, read_manifest
 from .dataset import files_root, set_hash, unreadable_images, write_manifest
 from .cache import cache_squares
 from .check import scan_and_report
@@ -490,6 +490,7 @@ def calibrate_run(checkpoint:str|Path, # As in `calibrate_checkpoint`, and so on
         if isinstance(operating, BadInput): raise operating
         entries = dict(operating=operating, **_default_threshold(operating, default))
         if not isinstance(guard, BadInput): entries['guard'] = guard
+        if kw.get('window'): entries['window'] = list(kw['window']) # predictions then read DICOM files alike
         update_checkpoint(checkpoint, state_key, **entries)
     return operating, guard if isinstance(guard, BadInput) else Guard(guard, checkpoint)
 

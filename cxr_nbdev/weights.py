@@ -10,10 +10,9 @@ __all__ = ['read_state', 'compare_state', 'describe_content', 'stored_stats', 'f
 import contextlib, importlib.util, sys, urllib.error, urllib.request, warnings, zipfile
 from pathlib import Path
 import torch
-from torch import nn, Tensor
+from torch import nn
 from .core import CheckpointError, Unavailable, printable
 from .images import IMAGE_STATS
-from .resnet import ResNet18
 from .networks import (LITE0, LITES, MODELS, PlainResNet18, attention_layers, create_timm, head_layers,
                                 model_name, reset_head, state_names)
 from .state_dicts import (NotPlain, conversion, find_state, is_script, plain_head, read_inert,

@@ -49,7 +49,7 @@ def _fonts():
 def _pattern(i, rng, n=200):
     "Noise or a pattern, by another way than `draw_non_radiograph` has."
     y, x = np.mgrid[:n, :n]
-    how, grey = i % 8, guard._stretched
+    how, grey = i % 8, guard.stretched
     if how == 0: return images.to_grey(Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8))) # of colours
     if how == 1: return np.where(rng.random((n, n)) < rng.uniform(.02, .5), 255, 0).astype(np.uint8) # salt and pepper
     if how == 2: return np.full((n, n), rng.choice([0, 128, 255, rng.integers(256)]), np.uint8)
